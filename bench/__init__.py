@@ -1,0 +1,1 @@
+"""Sluice's load suite: it drives registries over the wire and imports nothing of the gateway."""

@@ -1,0 +1,1 @@
+"""Sluice, the registry gateway: everything that speaks HTTP, decides, or knows what a manifest is."""

@@ -1,0 +1,1 @@
+"""Sluice's storage: digests, bytes and rows; it knows nothing of HTTP, of manifests, or of policy."""
