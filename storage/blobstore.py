@@ -1,0 +1,168 @@
+"""The contract of a blob store: where bytes lie. Implementations: `filesystem`, `memory` (and S3 later).
+
+A store keeps *objects* under *keys that it makes itself*. One publish makes one key, and a key is never reused:
+so removing a key can never hit bytes that somebody else published a moment ago, and garbage collection needs no
+lock shared with pushes. Which key serves which digest is a row in the database (`storage.content`); the key also
+contains the digest, so that the rows can be rebuilt from the store alone.
+
+The caller has hashed the bytes; a store only keeps them and gives them back. It knows no repositories.
+All implementations pass `tests/storage/blobstore_contract.py`. Differences between stores are data (`Properties`).
+Every method may raise `Unavailable` or `StorageFull` (retry may help) besides what it names.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.digest import Digest, Hasher
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` (inclusive) to `stop` (exclusive) of a blob; 0 ≤ start ≤ stop ≤ size_bytes."""
+
+    start: int
+    stop: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What lies under one key. `size_bytes` is the blob's, `stored_bytes` what it takes at rest.
+
+    `encoding` is `identity` or `zstd` (seekable, see `storage.seekable`). `digest` is always sha256 of the blob.
+    """
+
+    key: str
+    digest: Digest
+    size_bytes: int
+    stored_bytes: int
+    encoding: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A readable descriptor whose bytes [start, stop) are the asked span of the blob, for sendfile."""
+
+    descriptor: int
+    start: int
+    stop: int
+
+
+class BlobReader(Protocol):
+    """One open object, one span. Closed by the context manager that gave it."""
+
+    @property
+    def file(self) -> OpenFile | None:
+        """For stores whose bytes lie in a file as they are; valid until the reader is closed. Else None."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The span, in order, in chunks of 1 byte to 256 KiB; call once.
+
+        Raises `Damaged` when the store holds fewer bytes than the object's size: the caller must then abort
+        what it was sending, never end it cleanly.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What callers may rely on. `has_files`: readers offer `file` for identity objects."""
+
+    name: str
+    has_files: bool
+
+
+class Staging(Protocol):
+    """Bytes on their way in; nothing is visible before publish. Survives a restart where the store does.
+
+    Held by one holder at a time, over all processes: taking it twice raises `Busy`. A holder that dies lets go.
+    """
+
+    @property
+    def staging_id(self) -> str: ...
+
+    @property
+    def offset(self) -> int:
+        """Number of bytes held."""
+        ...
+
+    async def write(self, chunk: bytes | bytearray | memoryview, hasher: Hasher) -> None:
+        """Append `chunk` (1 byte to 4 MiB) and feed it to `hasher`, in one turn of one thread.
+
+        All or nothing: on any error, `StorageFull` included, neither offset nor hasher has moved. If cancelled, the
+        write finishes first.
+        """
+        ...
+
+    async def rehash(self, hasher: Hasher) -> None:
+        """Feed the first `offset` bytes to `hasher`, which must be fresh. For resuming and for a second algorithm."""
+        ...
+
+    async def truncate(self, size_bytes: int) -> None:
+        """Forget bytes beyond `size_bytes` (≤ offset): a chunk that broke its own promise leaves no trace."""
+        ...
+
+    async def publish(self, digest: Digest) -> StoredObject:
+        """Make the bytes durable under a key of their own and return it; all or nothing.
+
+        `digest` is sha256 of exactly the staged bytes. When it returns, the object survives power loss. The staging
+        area stays until `discard`, so publishing again gives the same key: an interrupted commit can be repeated.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """Drop the staged bytes; safe at any time, twice, and after publish (the object stays)."""
+        ...
+
+
+class BlobStore(Protocol):
+    """See the module docstring. All methods may be called at any time by any task."""
+
+    @property
+    def properties(self) -> Properties: ...
+
+    def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
+        """Hold a staging area: a new empty one, or the existing one with all its bytes.
+
+        `staging_id`: 1 to 64 of [0-9a-z-], made by the caller. Raises `UploadUnknown` if it should exist and does
+        not, `Busy` if it is held. Leaving the context lets go and keeps the bytes.
+        """
+        ...
+
+    async def drop_staging(self, staging_id: str) -> None:
+        """Remove a staging area that nobody will come back for; absent is fine; `Busy` if it is held."""
+        ...
+
+    def open(self, stored: StoredObject, span: Span) -> AbstractAsyncContextManager[BlobReader]:
+        """Open a span for reading. Raises `BlobUnknown` if the key is gone, `Damaged` if its size is wrong.
+
+        A reader that is open when the key is removed still reads to its end (filesystem, memory) or raises.
+        """
+        ...
+
+    async def stat(self, key: str) -> StoredObject:
+        """Look at one key; raises `BlobUnknown`."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Remove the object; absent is fine. Durable when it returns."""
+        ...
+
+    async def quarantine(self, key: str) -> None:
+        """Put a damaged object aside, out of reach of readers and of `scan`, but keep its bytes for the operator."""
+        ...
+
+    def scan(self) -> AbstractAsyncContextManager[AsyncIterator[StoredObject]]:
+        """All objects in any order, one at a time; those made or removed meanwhile may be missed."""
+        ...
+
+    def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
+        """All staging areas as (staging_id, last change in Unix seconds), for finding abandoned ones."""
+        ...

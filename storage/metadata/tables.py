@@ -1,0 +1,287 @@
+"""The tables, as SQLAlchemy Core sees them; the migrations make exactly these (a test compares the two).
+
+Rules for every column: no SQLite-only construct; times are integers of Unix seconds; names that are listed in order
+have bytewise collation (protocol row TG-02); JSON is text that we write and read ourselves.
+"""
+
+import sqlalchemy as sa
+
+# SQLite compares text bytewise by default; PostgreSQL does so under the "C" collation only.
+ByteText = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+# SQLite makes rowid aliases only of INTEGER, PostgreSQL should count in 64 bits.
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Time = sa.BigInteger()
+Size = sa.BigInteger()
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _key() -> sa.Column[int]:
+    return sa.Column("id", Id, primary_key=True, autoincrement=True)
+
+
+def _to(target: str, *, ondelete: str = "CASCADE", nullable: bool = False, name: str) -> sa.Column[int]:
+    return sa.Column(name, Id, sa.ForeignKey(target, ondelete=ondelete), nullable=nullable)
+
+
+# --- who and where -----------------------------------------------------------------------------------------------
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    _key(),
+    sa.Column("name", ByteText, nullable=False, unique=True),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("created_at", Time, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Ids are never reused (sqlite_autoincrement): tokens name repositories and accounts by id, so a thing deleted and made
+# again under its old name is another thing (security row A15).
+repositories = sa.Table(
+    "repositories",
+    metadata,
+    _key(),
+    _to("projects.id", ondelete="RESTRICT", name="project_id"),
+    sa.Column("name", ByteText, nullable=False),
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("format", sa.Text, nullable=False),  # docker
+    sa.Column("repository_type", sa.Text, nullable=False),  # hosted
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    sa.Column("flat_alias_prefix", ByteText, nullable=True, unique=True),
+    sa.Column("is_catch_all", sa.Boolean, nullable=False),
+    sa.Column("anonymous_read", sa.Boolean, nullable=False),
+    sa.Column("immutable_tags", sa.Text, nullable=False),  # JSON list of globs
+    sa.Column("settings", sa.Text, nullable=False),  # JSON object: what only some types have
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+    sa.UniqueConstraint("project_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    _key(),
+    sa.Column("name", ByteText, nullable=False, unique=True),
+    sa.Column("kind", sa.Text, nullable=False),  # user, robot
+    sa.Column("description", sa.Text, nullable=False, server_default=""),
+    sa.Column("password_hash", sa.Text, nullable=True),  # argon2id; null: no password works
+    sa.Column("is_admin", sa.Boolean, nullable=False),
+    sa.Column("is_auditor", sa.Boolean, nullable=False),
+    sa.Column("is_enabled", sa.Boolean, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),  # raised to end every token issued before
+    _to("projects.id", nullable=True, name="project_id"),  # the project a robot belongs to
+    sa.Column("expires_at", Time, nullable=True),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    _key(),
+    _to("accounts.id", name="account_id"),
+    _to("projects.id", nullable=True, name="project_id"),  # exactly one of the two is set
+    _to("repositories.id", nullable=True, name="repository_id"),
+    sa.Column("role", sa.Text, nullable=False),  # reader, writer, maintainer, admin
+    sa.Column("created_at", Time, nullable=False),
+    sa.UniqueConstraint("account_id", "project_id", "repository_id"),
+    sa.CheckConstraint("(project_id IS NULL) <> (repository_id IS NULL)", name="one_scope"),
+    sqlite_autoincrement=True,
+)
+
+# Personal access tokens, robot API keys and refresh tokens: 256 random bits each, stored as SHA-256.
+credentials = sa.Table(
+    "credentials",
+    metadata,
+    _key(),
+    _to("accounts.id", name="account_id"),
+    sa.Column("kind", sa.Text, nullable=False),  # personal, robot, refresh
+    sa.Column("secret_hash", sa.Text, nullable=False, unique=True),  # hex
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("limits", sa.Text, nullable=True),  # JSON: what the secret narrows its account to; null: nothing
+    sa.Column("service", sa.Text, nullable=True),  # refresh tokens are bound to one service
+    sa.Column("parent_id", Id, sa.ForeignKey("credentials.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("expires_at", Time, nullable=True),
+    sa.Column("last_used_at", Time, nullable=True),
+    sqlite_autoincrement=True,
+)
+sa.Index(None, credentials.c.account_id)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("kid", sa.Text, primary_key=True),
+    sa.Column("algorithm", sa.Text, nullable=False),  # HS256, ES256
+    sa.Column("sealed_key", sa.LargeBinary, nullable=False),  # encrypted with the installation's secret key
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("signs_from", Time, nullable=False),  # published before it signs, so every worker knows it
+    sa.Column("signs_until", Time, nullable=False),
+    sa.Column("verifies_until", Time, nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("expires_at", Time, nullable=False),
+    sa.Column("last_run_at", Time, nullable=True),  # when the job last ended well
+)
+
+# --- bytes -------------------------------------------------------------------------------------------------------
+
+storages = sa.Table(
+    "storages",
+    metadata,
+    _key(),
+    sa.Column("name", ByteText, nullable=False, unique=True),
+)
+
+blobs = sa.Table(
+    "blobs",
+    metadata,
+    _key(),
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    sa.Column("digest", sa.Text, nullable=False),  # sha256, whatever the client asked with
+    sa.Column("key", sa.Text, nullable=False),  # where the store keeps it; one publish, one key
+    sa.Column("encoding", sa.Text, nullable=False),
+    sa.Column("size_bytes", Size, nullable=False),
+    sa.Column("stored_bytes", Size, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("condemned_at", Time, nullable=True),  # the tombstone: nothing linked it then
+    sa.Column("damaged_at", Time, nullable=True),  # fsck found other bytes; the next push heals it
+    sa.Column("verified_at", Time, nullable=True),
+    sa.UniqueConstraint("storage_id", "digest"),
+    sqlite_autoincrement=True,
+)
+sa.Index(None, blobs.c.condemned_at)
+
+# Further digests of the same bytes (sha512), so that they share one stored object (row UP-23).
+blob_aliases = sa.Table(
+    "blob_aliases",
+    metadata,
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    sa.Column("digest", sa.Text, nullable=False),
+    _to("blobs.id", name="blob_id"),
+    sa.PrimaryKeyConstraint("storage_id", "digest"),
+)
+sa.Index(None, blob_aliases.c.blob_id)
+
+# Keys whose rows are gone and whose bytes must go: survives a crash between the two.
+removals = sa.Table(
+    "removals",
+    metadata,
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("since", Time, nullable=False),
+    sa.PrimaryKeyConstraint("storage_id", "key"),
+)
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+images = sa.Table(
+    "images",
+    metadata,
+    _key(),
+    _to("repositories.id", name="repository_id"),
+    sa.Column("name", ByteText, nullable=False),
+    sa.Column("full_name", ByteText, nullable=False),  # project/repository/image, for the catalog's order
+    sa.Column("created_at", Time, nullable=False),
+    sa.UniqueConstraint("repository_id", "name"),
+    sqlite_autoincrement=True,
+)
+sa.Index(None, images.c.full_name)
+
+# The only way to read a blob in an image: made by a push or an authorised mount (security.md 3.1).
+links = sa.Table(
+    "links",
+    metadata,
+    _to("images.id", name="image_id"),
+    sa.Column("digest", sa.Text, nullable=False),  # as the client named it
+    _to("blobs.id", ondelete="RESTRICT", name="blob_id"),
+    sa.Column("linked_at", Time, nullable=False),
+    sa.PrimaryKeyConstraint("image_id", "digest"),
+)
+sa.Index(None, links.c.blob_id)
+sa.Index(None, links.c.linked_at)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _to("repositories.id", name="repository_id"),
+    sa.Column("image", ByteText, nullable=False),
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    _to("accounts.id", name="account_id"),
+    sa.Column("algorithm", sa.Text, nullable=False),
+    sa.Column("offset_bytes", Size, nullable=False),
+    sa.Column("digest_so_far", sa.Text, nullable=True),  # sha256 of the first offset_bytes
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("touched_at", Time, nullable=False),
+)
+sa.Index(None, uploads.c.touched_at)
+sa.Index(None, uploads.c.account_id)
+sa.Index(None, uploads.c.repository_id)
+
+manifests = sa.Table(
+    "manifests",
+    metadata,
+    _key(),
+    _to("images.id", name="image_id"),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("artifact_type", sa.Text, nullable=True),
+    sa.Column("subject", sa.Text, nullable=True),
+    sa.Column("annotations", sa.Text, nullable=True),  # JSON, kept for manifests with a subject only
+    sa.Column("size_bytes", Size, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),  # the exact bytes
+    sa.Column("pushed_by", Id, nullable=True),
+    sa.Column("pushed_at", Time, nullable=False),
+    sa.Column("deleted_at", Time, nullable=True),  # within the undelete window
+    sa.Column("deleted_tags", sa.Text, nullable=True),  # JSON list: what undelete puts back
+    sa.UniqueConstraint("image_id", "digest"),
+    sqlite_autoincrement=True,
+)
+sa.Index(None, manifests.c.image_id, manifests.c.subject)
+sa.Index(None, manifests.c.deleted_at)
+
+# What a manifest needs; written once at push, so that garbage collection never parses a manifest again.
+manifest_references = sa.Table(
+    "manifest_references",
+    metadata,
+    _to("manifests.id", name="manifest_id"),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),  # config, layer, child
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("size_bytes", Size, nullable=False),
+    # null: a child manifest, or a foreign layer that was never pushed
+    sa.Column("blob_id", Id, sa.ForeignKey("blobs.id", ondelete="RESTRICT"), nullable=True),
+    sa.PrimaryKeyConstraint("manifest_id", "position"),
+)
+sa.Index(None, manifest_references.c.blob_id)
+sa.Index(None, manifest_references.c.digest)
+
+tags = sa.Table(
+    "tags",
+    metadata,
+    _to("images.id", name="image_id"),
+    sa.Column("name", ByteText, nullable=False),
+    _to("manifests.id", name="manifest_id"),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("moved_at", Time, nullable=False),
+    sa.Column("moved_by", Id, nullable=True),
+    sa.PrimaryKeyConstraint("image_id", "name"),
+)
+sa.Index(None, tags.c.manifest_id)

@@ -1,0 +1,187 @@
+"""Frozen rows as the rest of Sluice sees them. No behaviour beyond what a row says of itself."""
+
+from dataclasses import dataclass
+
+from storage.blobstore import StoredObject
+from storage.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project: the first segment of a full image name."""
+
+    id: int
+    name: str
+    description: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRecord:
+    """A repository and its settings. `immutable_tags` are globs over tag names."""
+
+    id: int
+    project_id: int
+    project: str
+    name: str
+    description: str
+    format: str
+    repository_type: str
+    storage_id: int
+    storage: str
+    flat_alias_prefix: str | None
+    is_catch_all: bool
+    anonymous_read: bool
+    immutable_tags: tuple[str, ...]
+    created_at: int
+    updated_at: int
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """A user or robot. `epoch` is raised to end every token issued before; never carries the password hash."""
+
+    id: int
+    name: str
+    kind: str
+    description: str
+    is_admin: bool
+    is_auditor: bool
+    is_enabled: bool
+    epoch: int
+    project_id: int | None
+    expires_at: int | None
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRecord:
+    """A role of one account on one project or one repository (exactly one of the two ids is set)."""
+
+    id: int
+    account_id: int
+    project_id: int | None
+    repository_id: int | None
+    role: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialRecord:
+    """A random secret's row, without the secret. `limits` is JSON that `gateway.access` reads."""
+
+    id: int
+    account_id: int
+    kind: str
+    label: str
+    limits: str | None
+    service: str | None
+    parent_id: int | None
+    created_at: int
+    expires_at: int | None
+    last_used_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeyRecord:
+    """A token key, still sealed."""
+
+    kid: str
+    algorithm: str
+    sealed_key: bytes
+    created_at: int
+    signs_from: int
+    signs_until: int
+    verifies_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """One stored copy of one byte sequence in one storage."""
+
+    id: int
+    storage_id: int
+    stored: StoredObject
+    condemned_at: int | None
+    damaged_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image name that holds at least one blob or manifest, or once did."""
+
+    id: int
+    repository_id: int
+    name: str
+    full_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An open upload session. `offset_bytes` and `digest_so_far` describe the end of the last finished request."""
+
+    id: str
+    repository_id: int
+    image: str
+    storage_id: int
+    account_id: int
+    algorithm: str
+    offset_bytes: int
+    digest_so_far: Digest | None
+    created_at: int
+    touched_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest as it was pushed: its exact bytes and the media type it was pushed with."""
+
+    digest: Digest
+    media_type: str
+    content: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRecord:
+    """What is known of a stored manifest without reading its bytes. `annotations` is JSON or null."""
+
+    id: int
+    digest: Digest
+    media_type: str
+    artifact_type: str | None
+    subject: Digest | None
+    annotations: str | None
+    size_bytes: int
+    pushed_at: int
+    deleted_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRecord:
+    """One thing a manifest needs. `role`: config, layer or child; `blob_id` null for children and absent foreign layers."""
+
+    role: str
+    digest: Digest
+    size_bytes: int
+    blob_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """A tag and what it points at."""
+
+    name: str
+    manifest_id: int
+    digest: Digest
+    created_at: int
+    moved_at: int
+    moved_by: int | None
