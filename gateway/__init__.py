@@ -1,1 +1,1 @@
-"""Sluice, the registry gateway: everything that speaks HTTP, decides, or knows what a manifest is."""
+"""The gateway: everything between a container client's socket and the waist that `storage` offers."""
