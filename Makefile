@@ -1,0 +1,98 @@
+# Sluice: everything a person or a machine does with the tree goes through one of these targets.
+# Needs GNU make and Python 3.11 or newer with its venv module; all else is installed into .venv from the lock files.
+
+PYTHON  ?= python3
+DATA    ?= ./data
+LISTEN  ?= 127.0.0.1:8080
+WORKERS ?=
+ARGS    ?=
+ROUNDS  ?= 500
+UV      := uv==0.13.8
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+TESTS   := $(VENV)/.tests-installed
+REPORTS := .reports
+PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# What is left out of `make check` because it is slow, needs other programs, or must have the machine to itself.
+MARKED   := slow or clients or crash or memory or postgres
+LEFT_OUT := $(BIN)/python -m tests.left_out
+
+.DEFAULT_GOAL := help
+.PHONY: help serve check lint unit test marked clients crash lock clean system-packages
+.SUFFIXES:
+
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  Variables: PYTHON=$(PYTHON) DATA=$(DATA) LISTEN=$(LISTEN) WORKERS=$(WORKERS) ARGS=$(ARGS) ROUNDS=$(ROUNDS)"
+
+serve: $(RUNTIME) ## run a registry on LISTEN that keeps everything under DATA
+	@exec $(BIN)/sluice serve --data "$(DATA)" --listen "$(LISTEN)" $(if $(WORKERS),--workers "$(WORKERS)") $(ARGS)
+
+check: lint unit ## structure, lint, types and the quick tests: under a minute
+
+lint: $(TESTS)
+	$(BIN)/pytest -q -p no:randomly tests/test_structure.py
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8
+	$(BIN)/mypy
+
+unit: $(TESTS)
+	$(BIN)/pytest -q -n 2 -m "not ($(MARKED))" --ignore=tests/test_structure.py --junitxml=$(REPORTS)/unit.xml $(ARGS)
+
+# One after the other: they measure memory, kill processes and start daemons.
+marked: $(TESTS)
+	$(BIN)/pytest -m "$(MARKED)" --junitxml=$(REPORTS)/marked.xml $(ARGS)
+
+test: system-packages $(TESTS) ## everything, after installing what the tests need; says last what was left out
+	@rm -rf $(REPORTS)
+	@status=0; $(MAKE) --no-print-directory check marked || status=$$?; $(LEFT_OUT) $(REPORTS); exit $$status
+
+clients: system-packages $(TESTS) ## only the tests that drive real registry clients
+	@rm -rf $(REPORTS)
+	@status=0; $(BIN)/pytest -m clients --junitxml=$(REPORTS)/clients.xml $(ARGS) || status=$$?; \
+	  $(LEFT_OUT) $(REPORTS); exit $$status
+
+crash: $(TESTS) ## kill it ROUNDS times and look for lost or wrong bytes
+	SLUICE_CRASH_ROUNDS=$(ROUNDS) $(BIN)/pytest -m crash --timeout=0 $(ARGS)
+
+system-packages: $(TESTS)
+	@$(BIN)/python -m tests.system_packages install
+
+lock: ## choose versions anew within pyproject.toml's bounds; ARGS=--upgrade takes the newest
+	@test -x .tools/uv/bin/uv || { $(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install --quiet $(UV); }
+	$(COMPILE) --output-file requirements.lock --group build
+	$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock --extra bench --group dev
+
+# For every Python and platform at once, with hashes, and without a word about where the packages came from.
+COMPILE = .tools/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header $(ARGS) pyproject.toml --extra postgres
+
+clean: ## remove environments, caches and reports; never DATA
+	rm -rf .venv .tools .reports .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist .coverage htmlcov
+	find gateway storage bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second call start at once; a changed lock file or pyproject.toml makes pip look again.
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Sluice into $(VENV) (once; about half a minute)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(TESTS): requirements-dev.lock requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Sluice and what its tests need into $(VENV) (once; about a minute)"
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(RUNTIME) $@
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found. Name a Python 3.11 or newer: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" -V 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
