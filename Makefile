@@ -50,12 +50,12 @@ marked: $(TESTS)
 
 test: system-packages $(TESTS) ## everything, after installing what the tests need; says last what was left out
 	@rm -rf $(REPORTS)
-	@status=0; $(MAKE) --no-print-directory check marked || status=$$?; $(LEFT_OUT) $(REPORTS); exit $$status
+	@status=0; $(MAKE) --no-print-directory check marked || status=$$?; $(LEFT_OUT) $(REPORTS) unit marked; exit $$status
 
 clients: system-packages $(TESTS) ## only the tests that drive real registry clients
 	@rm -rf $(REPORTS)
 	@status=0; $(BIN)/pytest -m clients --junitxml=$(REPORTS)/clients.xml $(ARGS) || status=$$?; \
-	  $(LEFT_OUT) $(REPORTS); exit $$status
+	  $(LEFT_OUT) $(REPORTS) clients; exit $$status
 
 crash: $(TESTS) ## kill it ROUNDS times and look for lost or wrong bytes
 	SLUICE_CRASH_ROUNDS=$(ROUNDS) $(BIN)/pytest -m crash --timeout=0 $(ARGS)

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from tests.left_out import skipped, summary
+from tests.left_out import skipped, summary, unreached
 
 REPORT = """<testsuites><testsuite name="pytest">
 <testcase name="a"><skipped type="pytest.skip" message="podman is not installed">x.py:1</skipped></testcase>
@@ -21,11 +21,18 @@ def test_reasons_are_counted_over_all_reports(tmp_path: Path) -> None:
     assert skipped(tmp_path) == {"podman is not installed": 4}
 
 
-def test_the_most_frequent_reason_comes_first_and_the_machine_last() -> None:
-    """The summary has one line a reason, by count, then what the machine lacks."""
+def test_the_most_frequent_reason_comes_first() -> None:
+    """The summary has one line a reason, by count, then the further lines."""
     text = summary(Counter({"rare": 1, "frequent": 3}), ["left out: x"])
 
     assert text.splitlines() == ["Left out of this run, and why:", "  3 x frequent", "  1 x rare", "  left out: x"]
+
+
+def test_a_stage_without_a_report_was_left_out(tmp_path: Path) -> None:
+    """A stage that never ran is named, so that its silence is not taken for success."""
+    (tmp_path / "unit.xml").write_text(REPORT)
+
+    assert unreached(tmp_path, ["unit", "marked"]) == ["all marked tests: a step before them failed"]
 
 
 def test_a_complete_run_says_so(tmp_path: Path) -> None:
