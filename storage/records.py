@@ -123,7 +123,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
-    """An open upload session. `offset_bytes` and `digest_so_far` describe the end of the last finished request."""
+    """An open upload session. `offset_bytes` and `digest_so_far` describe the end of the last finished request.
+
+    `boot` names the machine's boot that wrote them: bytes that were not fsynced can differ after another one.
+    """
 
     id: str
     repository_id: int
@@ -133,6 +136,7 @@ class UploadRecord:
     algorithm: str
     offset_bytes: int
     digest_so_far: Digest | None
+    boot: str
     created_at: int
     touched_at: int
 

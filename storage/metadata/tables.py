@@ -228,6 +228,7 @@ uploads = sa.Table(
     sa.Column("algorithm", sa.Text, nullable=False),
     sa.Column("offset_bytes", Size, nullable=False),
     sa.Column("digest_so_far", sa.Text, nullable=True),  # sha256 of the first offset_bytes
+    sa.Column("boot", sa.Text, nullable=False),  # the machine's boot that wrote them: after another, hash again
     sa.Column("created_at", Time, nullable=False),
     sa.Column("touched_at", Time, nullable=False),
 )

@@ -1,0 +1,271 @@
+"""Content: bytes in, once, under their digest; bytes out, through a link. The only writer of blob rows.
+
+Order of every commit: bytes durable in the store, then one transaction (blob row, link, session closed), then the
+answer. A store makes a fresh key per publish, so a push can never lose its bytes to a sweep that runs beside it: either
+the row that the sweep would remove is locked and revived, or the push brings its own copy.
+Knows repositories as ids, images as names; no HTTP, no manifests, no permissions.
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from storage.blobstore import BlobReader, BlobStore, Span, Staging
+from storage.database import Database, Transaction
+from storage.digest import CANONICAL, Digest
+from storage.errors import BlobUnknown, Busy, DigestMismatch, Unavailable, UploadUnknown
+from storage.metadata import blobs, images, storages, uploads
+from storage.records import BlobRecord, ImageRecord, RepositoryRecord, UploadRecord
+from storage.upload import HasherCache, Upload, boot_id
+
+# How often a commit may find that the copy it relied on went away. Each time means that a sweep ran in between.
+_SETTLE_ATTEMPTS: Final = 5
+# A cancelled request still writes down how far it came; this is one small transaction.
+_SAVE_DEADLINE_S: Final = 5.0
+# Links that clients were told of and whose grace period is to be renewed; 100 bytes each, flushed every few seconds.
+_TOUCH_BOUND: Final = 10_000
+
+
+class TooManyUploads(Busy):
+    """The account has as many open upload sessions as it may; finishing or cancelling one helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBlob:
+    """A blob that an image may read."""
+
+    record: BlobRecord
+    storage: str
+
+    @property
+    def size_bytes(self) -> int:
+        return self.record.stored.size_bytes
+
+
+class Content:
+    """All blobs of all named storages. One per process; safe for any number of tasks."""
+
+    def __init__(
+        self,
+        database: Database,
+        stores: Mapping[str, BlobStore],
+        *,
+        grace_s: int = 86400,
+        uploads_per_account: int = 1000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._stores = dict(stores)
+        self._names: dict[int, str] = {}
+        self._grace_s = grace_s
+        self._uploads_per_account = uploads_per_account
+        self._clock = clock
+        self._hashers = HasherCache()
+        self._touched: set[tuple[int, Digest]] = set()
+
+    async def prepare(self) -> None:
+        """Give every named storage its row; call once before anything else."""
+
+        def ensure(tx: Transaction) -> dict[int, str]:
+            return {storages.ensure(tx, name): name for name in self._stores}
+
+        self._names = await self._database.transaction(ensure)
+
+    def now(self) -> int:
+        return int(self._clock())
+
+    def storage_id(self, name: str) -> int:
+        """The row id of a configured storage; `KeyError` if there is none of that name."""
+        return next(identity for identity, known in self._names.items() if known == name)
+
+    def storage_names(self) -> Mapping[int, str]:
+        return self._names
+
+    def store(self, storage_id: int) -> BlobStore:
+        """The store of a storage row; `Unavailable` if it is no longer configured."""
+        name = self._names.get(storage_id)
+        if name is None:
+            raise Unavailable(f"storage {storage_id} is not configured: restore its section under storage.storages")
+        return self._stores[name]
+
+    # --- uploads ------------------------------------------------------------------------------------------------
+
+    async def begin(
+        self, repository: RepositoryRecord, image: str, *, account_id: int, algorithm: str = CANONICAL
+    ) -> UploadRecord:
+        """Open an upload session; nothing is stored for it yet. Raises `TooManyUploads`."""
+        now = self.now()
+        record = UploadRecord(
+            id=str(uuid.uuid4()),
+            repository_id=repository.id,
+            image=image,
+            storage_id=repository.storage_id,
+            account_id=account_id,
+            algorithm=algorithm,
+            offset_bytes=0,
+            digest_so_far=None,
+            boot=boot_id(),
+            created_at=now,
+            touched_at=now,
+        )
+
+        def insert(tx: Transaction) -> None:
+            if uploads.count(tx, account_id) >= self._uploads_per_account:
+                raise TooManyUploads(f"{self._uploads_per_account} upload sessions are open: finish or cancel some")
+            uploads.insert(tx, record)
+
+        await self._database.transaction(insert)
+        return record
+
+    async def session(self, upload_id: str, *, repository_id: int, image: str, account_id: int) -> UploadRecord:
+        """The open session, if it belongs to exactly this image and account; else `UploadUnknown`."""
+        record = await self._database.read(uploads.find, upload_id)
+        owner = (repository_id, image, account_id)
+        if record is None or (record.repository_id, record.image, record.account_id) != owner:
+            raise UploadUnknown("no such upload session")
+        return record
+
+    @asynccontextmanager
+    async def resume(self, record: UploadRecord) -> AsyncIterator[Upload]:
+        """Hold the session for one request; `Busy` while another request holds it.
+
+        On leaving, however that happens, what arrived is written down unless the upload was finished or cancelled.
+        """
+        async with self._staged(record) as staging:
+            current = await self._database.read(uploads.find, record.id)
+            if current is None:  # finished or expired between the caller's look and our hold
+                await staging.discard()
+                raise UploadUnknown("no such upload session")
+            upload = Upload(current, staging, hasher=self._hashers.take(record.id, staging.offset))
+            try:
+                yield upload
+            finally:
+                if not upload.closed:
+                    self._hashers.put(record.id, upload.hasher)
+                if not upload.closed and upload.moved:
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _SAVE_DEADLINE_S):
+                        await self.save(upload)
+
+    @asynccontextmanager
+    async def _staged(self, record: UploadRecord) -> AsyncIterator[Staging]:
+        """The session's staging area, made when its first bytes arrive."""
+        store = self.store(record.storage_id)
+        async with AsyncExitStack() as stack:
+            try:
+                staging = await stack.enter_async_context(store.stage(record.id, create=False))
+            except UploadUnknown:
+                if record.offset_bytes:
+                    raise
+                staging = await stack.enter_async_context(store.stage(record.id, create=True))
+            yield staging
+
+    async def save(self, upload: Upload) -> None:
+        """Write down how far the session came; call it before that is acknowledged to the client."""
+        upload.moved = False
+        self._hashers.put(upload.record.id, upload.hasher)
+        await self._database.transaction(
+            uploads.save,
+            upload.record.id,
+            offset_bytes=upload.offset,
+            digest=upload.digest_if_known(),
+            boot=boot_id(),
+            now=self.now(),
+        )
+
+    async def cancel(self, upload: Upload) -> None:
+        """Close the session and free its bytes; safe after anything."""
+        upload.closed = True
+        self._hashers.forget(upload.record.id)
+        await self._database.transaction(uploads.delete, upload.record.id)
+        await upload.staging.discard()
+
+    async def commit(self, upload: Upload, digest: Digest, *, repository: RepositoryRecord) -> BlobRecord:
+        """Store the session's bytes as `digest`, link them in its image, and close the session.
+
+        Raises `DigestMismatch` (the session is closed then: its bytes are not what the client meant). When it returns,
+        the blob survives power loss and may be acknowledged. If it is interrupted, the session is still open and the
+        same commit can be repeated.
+        """
+        try:
+            canonical = await upload.verify(digest)
+        except DigestMismatch:
+            await self.cancel(upload)
+            raise
+        blob = await self._settle(upload, canonical, digest, repository)
+        upload.closed = True
+        self._hashers.forget(upload.record.id)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _SAVE_DEADLINE_S):
+            await upload.staging.discard()
+        return blob
+
+    async def _settle(
+        self, upload: Upload, canonical: Digest, digest: Digest, repository: RepositoryRecord
+    ) -> BlobRecord:
+        record = upload.record
+        stored = None
+
+        def settle(tx: Transaction) -> BlobRecord | None:
+            now = self.now()
+            blob_id = blobs.settle(tx, record.storage_id, canonical, stored, now=now)
+            if blob_id is None:
+                return None
+            if digest != canonical:
+                blobs.name_also(tx, record.storage_id, digest, blob_id)
+            image = images.ensure(tx, repository, record.image, now=now)
+            blobs.link(tx, image.id, digest, blob_id, now=now)
+            uploads.delete(tx, record.id)
+            return blobs.find(tx, record.storage_id, canonical)
+
+        for _ in range(_SETTLE_ATTEMPTS):
+            if not await self._database.read(blobs.is_stored, record.storage_id, canonical):
+                stored = await upload.staging.publish(canonical)
+            if (blob := await self._database.transaction(settle)) is not None:
+                return blob
+        raise Unavailable(f"blob {canonical} is being removed over and over: look at the garbage collection settings")
+
+    # --- links --------------------------------------------------------------------------------------------------
+
+    async def mount(self, digest: Digest, *, source: ImageRecord, repository: RepositoryRecord, image: str) -> bool:
+        """Link a blob of `source` into another image, if it may be read there and lies in the same storage."""
+
+        def mount(tx: Transaction) -> bool:
+            found = blobs.linked(tx, source.id, digest)
+            if found is None or found[0].storage_id != repository.storage_id:
+                return False
+            now = self.now()
+            blob = found[0]
+            if blobs.settle(tx, blob.storage_id, blob.stored.digest, blob.stored, now=now) is None:
+                return False
+            target = images.ensure(tx, repository, image, now=now)
+            blobs.link(tx, target.id, digest, blob.id, now=now)
+            return True
+
+        return await self._database.transaction(mount)
+
+    async def find(self, image_id: int, digest: Digest) -> FoundBlob:
+        """The blob that this image may read under `digest`; `BlobUnknown` whether or not others have it."""
+        found = await self._database.read(blobs.linked, image_id, digest)
+        if found is None:
+            raise BlobUnknown(f"blob {digest} is unknown")
+        record, linked_at = found
+        # Who hears that a blob is there will not send it. If no manifest needs it yet, its time starts again, so that
+        # the sweep cannot take it between this answer and the manifest (row UP-27).
+        if linked_at < self.now() - self._grace_s // 2 and len(self._touched) < _TOUCH_BOUND:
+            self._touched.add((image_id, digest))
+        return FoundBlob(record, self._names.get(record.storage_id, ""))
+
+    def open(self, found: FoundBlob, span: Span) -> AbstractAsyncContextManager[BlobReader]:
+        """Open a span of a found blob; see `BlobStore.open`."""
+        return self.store(found.record.storage_id).open(found.record.stored, span)
+
+    async def flush_touches(self) -> None:
+        """Write the renewed links down; the jobs call it every few seconds and at the end."""
+        batch, self._touched = self._touched, set()
+        if batch:
+            await self._database.transaction(blobs.touch, sorted(batch), now=self.now())
+

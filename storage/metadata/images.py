@@ -1,0 +1,42 @@
+"""Image names inside a repository; a row appears with the first blob or manifest and stays until its repository goes."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam
+
+from storage.metadata.tables import images
+from storage.records import ImageRecord, RepositoryRecord
+
+_COLUMNS = (images.c.id, images.c.repository_id, images.c.name, images.c.full_name)
+_FIND = sa.select(*_COLUMNS).where(
+    images.c.repository_id == bindparam("repository_id"), images.c.name == bindparam("name")
+)
+_INSERT = sa.insert(images)
+_PAGE = sa.select(images.c.full_name).where(images.c.full_name > bindparam("after")).order_by(images.c.full_name)
+_PAGE_OF = _PAGE.where(images.c.repository_id.in_(bindparam("repository_ids", expanding=True)))
+
+
+def find(tx: Connection, repository_id: int, name: str) -> ImageRecord | None:
+    """The image of that name, if anything was ever pushed to it."""
+    row = tx.execute(_FIND, {"repository_id": repository_id, "name": name}).one_or_none()
+    return ImageRecord(*row) if row else None
+
+
+def ensure(tx: Connection, repository: RepositoryRecord, name: str, *, now: int) -> ImageRecord:
+    """The image of that name, made now if it is new."""
+    if found := find(tx, repository.id, name):
+        return found
+    full_name = f"{repository.full_name}/{name}"
+    values = {"repository_id": repository.id, "name": name, "full_name": full_name, "created_at": now}
+    key = tx.execute(_INSERT, values).inserted_primary_key
+    assert key is not None  # both databases return it
+    return ImageRecord(key[0], repository.id, name, full_name)
+
+
+def page(tx: Connection, *, after: str, limit: int, repository_ids: Iterable[int] | None) -> list[str]:
+    """Full names in bytewise order beyond `after`, in the given repositories or (None) everywhere."""
+    if repository_ids is None:
+        return list(tx.execute(_PAGE.limit(limit), {"after": after}).scalars())
+    ids = list(repository_ids)
+    return list(tx.execute(_PAGE_OF.limit(limit), {"after": after, "repository_ids": ids}).scalars()) if ids else []

@@ -1,0 +1,199 @@
+"""Manifests with their exact bytes, and the reference rows that say what each one needs.
+
+A deleted manifest keeps its row and references for the undelete window: its blobs stay protected as long.
+"""
+
+import json
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam
+
+from storage.digest import Digest
+from storage.metadata.tables import manifest_references, manifests, tags
+from storage.records import Document, ManifestRecord, ReferenceRecord
+
+_COLUMNS = (
+    manifests.c.id,
+    manifests.c.digest,
+    manifests.c.media_type,
+    manifests.c.artifact_type,
+    manifests.c.subject,
+    manifests.c.annotations,
+    manifests.c.size_bytes,
+    manifests.c.pushed_at,
+    manifests.c.deleted_at,
+)
+_ANY = sa.select(*_COLUMNS).where(
+    manifests.c.image_id == bindparam("image_id"), manifests.c.digest == bindparam("digest")
+)
+_LIVE = _ANY.where(manifests.c.deleted_at.is_(None))
+_DOCUMENT = (manifests.c.digest, manifests.c.media_type, manifests.c.content)
+_BY_DIGEST = sa.select(*_DOCUMENT).where(
+    manifests.c.image_id == bindparam("image_id"),
+    manifests.c.digest == bindparam("digest"),
+    manifests.c.deleted_at.is_(None),
+)
+_BY_TAG = (
+    sa.select(*_DOCUMENT)
+    .join(tags, tags.c.manifest_id == manifests.c.id)
+    .where(tags.c.image_id == bindparam("image_id"), tags.c.name == bindparam("name"))
+)
+_LIVE_MANY = (
+    sa.select(manifests.c.digest, manifests.c.size_bytes)
+    .where(
+        manifests.c.image_id == bindparam("image_id"),
+        manifests.c.digest.in_(bindparam("digests", expanding=True)),
+        manifests.c.deleted_at.is_(None),
+    )
+    .with_for_update(read=True)
+)
+_INSERT = sa.insert(manifests)
+_INSERT_REFERENCE = sa.insert(manifest_references)
+_REVIVE = (
+    sa.update(manifests)
+    .where(manifests.c.id == bindparam("manifest_id"))
+    .values(deleted_at=None, deleted_tags=None, pushed_by=bindparam("by"), pushed_at=bindparam("now"))
+)
+_MARK_DELETED = (
+    sa.update(manifests)
+    .where(manifests.c.id == bindparam("manifest_id"), manifests.c.deleted_at.is_(None))
+    .values(deleted_at=bindparam("now"), deleted_tags=bindparam("tags"))
+)
+_RESTORE = (
+    sa.update(manifests).where(manifests.c.id == bindparam("manifest_id")).values(deleted_at=None, deleted_tags=None)
+)
+_DELETED_TAGS = sa.select(manifests.c.deleted_tags).where(manifests.c.id == bindparam("manifest_id"))
+_REFERRERS = (
+    sa.select(*_COLUMNS)
+    .where(
+        manifests.c.image_id == bindparam("image_id"),
+        manifests.c.subject == bindparam("subject"),
+        manifests.c.deleted_at.is_(None),
+        manifests.c.digest > bindparam("after"),
+    )
+    .order_by(manifests.c.digest)
+)
+_REFERRERS_OF_TYPE = _REFERRERS.where(manifests.c.artifact_type == bindparam("artifact_type"))
+_REFERENCES = (
+    sa.select(
+        manifest_references.c.role,
+        manifest_references.c.digest,
+        manifest_references.c.size_bytes,
+        manifest_references.c.blob_id,
+    )
+    .where(manifest_references.c.manifest_id == bindparam("manifest_id"))
+    .order_by(manifest_references.c.position)
+)
+
+
+def _record(row: Sequence[object]) -> ManifestRecord:
+    values = list(row)
+    values[1] = Digest.parse(str(values[1]))
+    values[4] = Digest.parse(str(values[4])) if values[4] is not None else None
+    return ManifestRecord(*values)  # type: ignore[arg-type]  # a row is untyped; the columns above say what it holds
+
+
+def find(tx: Connection, image_id: int, digest: Digest, *, deleted: bool = False) -> ManifestRecord | None:
+    """The manifest, without its bytes; `deleted` also finds one in its undelete window."""
+    row = tx.execute(_ANY if deleted else _LIVE, {"image_id": image_id, "digest": str(digest)}).one_or_none()
+    return _record(row) if row else None
+
+
+def by_digest(tx: Connection, image_id: int, digest: Digest) -> Document | None:
+    """The exact bytes pushed under this digest."""
+    row = tx.execute(_BY_DIGEST, {"image_id": image_id, "digest": str(digest)}).one_or_none()
+    return Document(Digest.parse(row[0]), row[1], bytes(row[2])) if row else None
+
+
+def by_tag(tx: Connection, image_id: int, name: str) -> Document | None:
+    """The exact bytes that the tag points at."""
+    row = tx.execute(_BY_TAG, {"image_id": image_id, "name": name}).one_or_none()
+    return Document(Digest.parse(row[0]), row[1], bytes(row[2])) if row else None
+
+
+def sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """Size of each of these manifests that the image holds. Keeps them until the transaction ends."""
+    found: dict[Digest, int] = {}
+    for start in range(0, len(digests), 500):
+        names = [str(digest) for digest in digests[start : start + 500]]
+        for name, size_bytes in tx.execute(_LIVE_MANY, {"image_id": image_id, "digests": names}):
+            found[Digest.parse(name)] = size_bytes
+    return found
+
+
+def put(  # noqa: PLR0913  # one row, one call
+    tx: Connection,
+    image_id: int,
+    document: Document,
+    *,
+    artifact_type: str | None,
+    subject: Digest | None,
+    annotations: str | None,
+    references: Sequence[ReferenceRecord],
+    by: int | None,
+    now: int,
+) -> int:
+    """Store a manifest with its references and give its id; one that is there (or was deleted lately) is revived."""
+    if found := find(tx, image_id, document.digest, deleted=True):
+        if found.deleted_at is not None:
+            tx.execute(_REVIVE, {"manifest_id": found.id, "by": by, "now": now})
+        return found.id
+    values = {
+        "image_id": image_id,
+        "digest": str(document.digest),
+        "media_type": document.media_type,
+        "artifact_type": artifact_type,
+        "subject": str(subject) if subject else None,
+        "annotations": annotations,
+        "size_bytes": document.size_bytes,
+        "content": document.content,
+        "pushed_by": by,
+        "pushed_at": now,
+    }
+    key = tx.execute(_INSERT, values).inserted_primary_key
+    assert key is not None  # both databases return it
+    rows = [
+        {
+            "manifest_id": key[0],
+            "position": position,
+            "role": reference.role,
+            "digest": str(reference.digest),
+            "size_bytes": reference.size_bytes,
+            "blob_id": reference.blob_id,
+        }
+        for position, reference in enumerate(references)
+    ]
+    if rows:
+        tx.execute(_INSERT_REFERENCE, rows)
+    return int(key[0])
+
+
+def mark_deleted(tx: Connection, manifest_id: int, *, tag_names: Sequence[str], now: int) -> bool:
+    """Begin the undelete window; False if it is deleted already."""
+    values = {"manifest_id": manifest_id, "now": now, "tags": json.dumps(list(tag_names))}
+    return tx.execute(_MARK_DELETED, values).rowcount > 0
+
+
+def restore(tx: Connection, manifest_id: int) -> list[str]:
+    """End the undelete window in favour of the manifest; gives the tags that it had."""
+    names = tx.execute(_DELETED_TAGS, {"manifest_id": manifest_id}).scalar_one_or_none()
+    tx.execute(_RESTORE, {"manifest_id": manifest_id})
+    return list(json.loads(names)) if names else []
+
+
+def referrers(
+    tx: Connection, image_id: int, subject: Digest, *, artifact_type: str | None, after: str, limit: int
+) -> list[ManifestRecord]:
+    """Manifests whose subject is this digest, by digest beyond `after`, optionally of one artifact type."""
+    values = {"image_id": image_id, "subject": str(subject), "after": after}
+    if artifact_type is None:
+        return [_record(row) for row in tx.execute(_REFERRERS.limit(limit), values)]
+    values["artifact_type"] = artifact_type
+    return [_record(row) for row in tx.execute(_REFERRERS_OF_TYPE.limit(limit), values)]
+
+
+def references(tx: Connection, manifest_id: int) -> list[ReferenceRecord]:
+    """What the manifest needs, in its own order."""
+    rows = tx.execute(_REFERENCES, {"manifest_id": manifest_id})
+    return [ReferenceRecord(row[0], Digest.parse(row[1]), row[2], row[3]) for row in rows]
