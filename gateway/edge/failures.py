@@ -1,0 +1,135 @@
+"""The one table from an exception to the answer that a client sees. Nothing else turns errors into HTTP.
+
+Our own troubles are 503 (507 when full) with Retry-After; they are never "not found" and never "unauthorised".
+What is not in the table is a defect of ours: logged with its stack, answered 500 without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.access.errors import AccessError, BadCredentials, InvalidToken, Overloaded
+from gateway.edge.address import BadHost, UnknownHost
+from gateway.edge.streams import BodyTooLarge, ClientGone, ClientStalled
+from gateway.logs import get_logger
+from gateway.oci.errors import (
+    Code,
+    RegistryError,
+    blob_upload_unknown,
+    digest_invalid,
+    too_large,
+    unavailable,
+)
+from storage import (
+    BlobUnknown,
+    Busy,
+    Conflict,
+    Damaged,
+    DigestInvalid,
+    DigestMismatch,
+    NotFound,
+    StorageError,
+    StorageFull,
+    TooManyUploads,
+    UploadUnknown,
+)
+
+_RETRY_AFTER_S: Final = 5
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A failure as it leaves: JSON in the form of the OCI distribution specification."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def unwrap(error: BaseException) -> BaseException:
+    """The one exception in a group of one, however deep: nurseries wrap what a handler raised."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def answer(error: Exception, *, request_id: str) -> Answer:
+    """The answer to a failed request; logs what the operator should see."""
+    refusal = translate(unwrap(error), request_id=request_id)
+    headers = {"Content-Type": "application/json", **(refusal.headers or {})}
+    return Answer(refusal.status, headers, refusal.document())
+
+
+def translate(error: BaseException, *, request_id: str) -> RegistryError:
+    """The error in the registry's own words."""
+    if isinstance(error, RegistryError):
+        return error
+    if isinstance(error, StorageError):
+        return _storage(error, request_id=request_id)
+    if isinstance(error, AccessError):
+        return _access(error)
+    if (known := _request(error)) is not None:
+        return known
+    _log.error("request_failed", request_id=request_id, exc_info=error)
+    return RegistryError(
+        Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500
+    )
+
+
+def _request(error: BaseException) -> RegistryError | None:
+    match error:
+        case DigestInvalid():
+            return digest_invalid(str(error))
+        case BodyTooLarge():
+            return too_large(error.limit_bytes)
+        case ClientStalled():
+            return RegistryError(Code.BLOB_UPLOAD_INVALID, str(error), status=408)
+        case ClientGone():  # nobody reads this answer; the log does
+            return RegistryError(Code.BLOB_UPLOAD_INVALID, "the client left before its request was complete")
+        case UnknownHost():
+            return RegistryError(Code.NAME_INVALID, str(error), status=421)
+        case BadHost():
+            return RegistryError(Code.NAME_INVALID, str(error), status=400)
+        case _:
+            return None
+
+
+def _access(error: AccessError) -> RegistryError:
+    match error:
+        case Overloaded():
+            return unavailable("too many logins at once: retry shortly", _RETRY_AFTER_S)
+        case BadCredentials() | InvalidToken():
+            return RegistryError(Code.UNAUTHORIZED, str(error) or "authentication required")
+        case _:
+            return RegistryError(Code.DENIED, str(error))
+
+
+def _storage(error: StorageError, *, request_id: str) -> RegistryError:
+    match error:
+        case UploadUnknown():
+            return blob_upload_unknown()
+        case BlobUnknown():
+            return RegistryError(Code.BLOB_UNKNOWN, str(error))
+        case DigestMismatch():
+            return digest_invalid(str(error))
+        case TooManyUploads():
+            return RegistryError(Code.TOOMANYREQUESTS, str(error), headers={"Retry-After": "60"})
+        case Busy():
+            return RegistryError(
+                Code.BLOB_UPLOAD_INVALID, "another request is using this upload session", status=409
+            )
+        case Conflict():
+            return RegistryError(Code.DENIED, str(error), status=409)
+        case StorageFull():
+            _log.error("storage_full", request_id=request_id, error=str(error))
+            full = "the registry has no space left; nothing was lost, retry when there is room"
+            return RegistryError(Code.UNAVAILABLE, full, status=507, headers={"Retry-After": "60"})
+        case Damaged():
+            _log.error("blob_damaged", request_id=request_id, error=str(error))
+            return unavailable("the stored content is damaged; the operator has to run sluice fsck", 60)
+        case NotFound():
+            return RegistryError(Code.NAME_UNKNOWN, str(error))
+        case _:
+            _log.error("storage_unavailable", request_id=request_id, error=str(error))
+            return unavailable("storage is not available for the moment", _RETRY_AFTER_S)

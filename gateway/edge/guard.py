@@ -1,0 +1,142 @@
+"""The guard: the one prelude of every route. Who is it, what do they ask for, may they, now.
+
+Nothing is decided elsewhere. Rights are read live from the database at every request, in the same snapshot that routes
+the name, so a revocation works at once; a registry token can only narrow them. Whoever lacks a right gets one and the
+same answer whether the thing exists or not (rows ACC-01, ACC-02).
+"""
+
+import base64
+import binascii
+from typing import Final
+
+from gateway.access.actions import Action
+from gateway.access.authenticate import Authenticator
+from gateway.access.errors import BadCredentials, InvalidToken
+from gateway.access.principal import ANONYMOUS, Principal
+from gateway.access.rights import may_read_catalog, rights, sees_everything
+from gateway.edge.call import Call, Visit
+from gateway.oci.errors import Code, RegistryError, name_unknown
+from gateway.oci.scopes import challenge
+from storage import Database, RepositoryRecord, Transaction
+from storage.metadata import repositories
+
+# What a challenge asks for, by the right that was missing (row CH-03). A pusher reads what it pushed.
+_SCOPE_ACTIONS: Final = {Action.PULL: "pull", Action.PUSH: "pull,push", Action.DELETE: "delete"}
+CATALOG_SCOPE: Final = "registry:catalog:*"
+
+
+def repository_scope(name: str, action: Action) -> str:
+    """The scope that a client needs for `action` on an image."""
+    return f"repository:{name}:{_SCOPE_ACTIONS[action]}"
+
+
+class Guard:
+    """See the module docstring. One per process."""
+
+    def __init__(self, *, database: Database, authenticator: Authenticator, service: str) -> None:
+        self._database = database
+        self._authenticator = authenticator
+        self._service = service
+
+    async def identify(self, visit: Visit, *, scope: str | None = None) -> Principal:
+        """Who this is; `ANONYMOUS` without credentials. Wrong credentials are refused, never taken for anonymous.
+
+        Raises `RegistryError` 401 (with `scope` in its challenge) and `Overloaded` (503).
+        """
+        if not visit.authorization:
+            return ANONYMOUS
+        if len(visit.authorization) > 1:
+            raise self.refusal(visit, scope=scope, error="invalid_token", message="several Authorization headers")
+        scheme, _, value = visit.authorization[0].partition(" ")
+        try:
+            if scheme.lower() == "basic":
+                return await self.by_basic(value)
+            if scheme.lower() == "bearer":
+                return await self._authenticator.bearer(value.strip())
+        except InvalidToken:
+            raise self.refusal(
+                visit, scope=scope, error="invalid_token", message="the token is not valid (any more)"
+            ) from None
+        except BadCredentials as error:
+            raise self.refusal(visit, scope=scope, message=str(error)) from None
+        raise self.refusal(visit, scope=scope, message="use Basic or Bearer authentication")
+
+    async def by_basic(self, value: str) -> Principal:
+        """The principal of a Basic header's value. An empty user and password is nobody (row TOK-08).
+
+        Raises `BadCredentials`, `Overloaded`.
+        """
+        try:
+            user, colon, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise BadCredentials from None
+        if not colon:
+            raise BadCredentials
+        if not user and not password:
+            return ANONYMOUS
+        return await self._authenticator.basic(user, password)
+
+    async def enter(self, visit: Visit, name: str, need: Action) -> Call:
+        """Admit a request on an image that needs one right; raises `RegistryError` 401, or 404 to who sees all."""
+        scope = repository_scope(name, need)
+        principal = await self.identify(visit, scope=scope)
+        found = await self._database.read(_look, principal, name)
+        if found is None and sees_everything(principal):
+            raise name_unknown(name)
+        if found is None or need not in found[2]:
+            raise self.insufficient(visit, principal, scope)
+        repository, image, actions = found
+        return Call(visit, principal, repository, image, name, actions)
+
+    async def also(self, call: Call, name: str, need: Action) -> Call | None:
+        """The same caller on another image, for the source of a mount; None if they lack the right there."""
+        found = await self._database.read(_look, call.principal, name)
+        if found is None or need not in found[2]:
+            return None
+        return Call(call.visit, call.principal, found[0], found[1], name, found[2])
+
+    async def enter_registry(self, visit: Visit) -> Principal:
+        """Admit to `/v2/` itself: any credentials, but some. Clients learn the scheme here (row CH-02)."""
+        principal = await self.identify(visit)
+        if not visit.authorization:
+            raise self.refusal(visit, scope=None, message="authentication required")
+        return principal
+
+    async def enter_catalog(self, visit: Visit) -> Principal:
+        """Admit to the list of repositories, which the caller then sees filtered."""
+        principal = await self.identify(visit, scope=CATALOG_SCOPE)
+        if not may_read_catalog(principal):
+            raise self.insufficient(visit, principal, CATALOG_SCOPE)
+        return principal
+
+    def insufficient(self, visit: Visit, principal: Principal, scope: str) -> RegistryError:
+        """The refusal for a missing right: a challenge that makes clients ask again with the scope (row CH-08)."""
+        if principal.is_anonymous and not visit.authorization:
+            return self.refusal(visit, scope=scope, message="authentication required")
+        return self.refusal(visit, scope=scope, error="insufficient_scope", message="access to the resource is denied")
+
+    def refusal(self, visit: Visit, *, scope: str | None, message: str, error: str | None = None) -> RegistryError:
+        """401 with the one Bearer challenge (rows CH-02 to CH-09)."""
+        header = challenge(realm=visit.realm(), service=self._service, scope=scope, error=error)
+        return RegistryError(
+            Code.UNAUTHORIZED, message, detail=_detail(scope), headers={"WWW-Authenticate": header}
+        )
+
+
+def _look(tx: Transaction, principal: Principal, name: str) -> tuple[RepositoryRecord, str, frozenset[Action]] | None:
+    routed = repositories.route(tx, name)
+    if routed is None:
+        return None
+    repository, image = routed
+    return repository, image, rights(tx, principal, repository, name)
+
+
+def _detail(scope: str | None) -> list[dict[str, str]] | None:
+    if scope is None:
+        return None
+    entries = []
+    for part in scope.split(" "):
+        kind, _, rest = part.partition(":")
+        name, _, actions = rest.rpartition(":")
+        entries += [{"Type": kind, "Name": name, "Action": action} for action in actions.split(",")]
+    return entries

@@ -1,0 +1,40 @@
+"""Logging: one event per decision, a constant event name and fields. Text for people, JSON for collectors.
+
+`structlog` in its synchronous form, written to standard error. Values that are secrets have a type that prints as
+stars; nothing here looks for them in strings.
+"""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def get_logger(name: str) -> Logger:
+    """A logger whose events carry the name of the module they come from."""
+    logger: Logger = structlog.get_logger(logger=name)
+    return logger
+
+
+def configure(*, level: str, form: Literal["text", "json"]) -> None:
+    """Set the whole process up; called once by the command line, before anything is logged."""
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if form == "json":
+        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries use the standard logging; their warnings belong in the same place.
+    logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))

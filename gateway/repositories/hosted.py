@@ -1,0 +1,232 @@
+"""A hosted repository: images that clients push. Every write is one transaction.
+
+A manifest is taken only if everything it needs is readable in the same image at that instant (rows MP-09, MP-25); the
+references are written with it, so that garbage collection never has to read it again.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from gateway.oci.errors import (
+    RegistryError,
+    blob_unknown,
+    manifest_blob_unknown,
+    manifest_unknown,
+    name_unknown,
+    size_invalid,
+)
+from gateway.oci.manifest import Descriptor, Manifest
+from gateway.oci.names import Tag
+from gateway.repositories.contract import AdmitDelete, AdmitTag, Push
+from storage import (
+    BlobReader,
+    BlobUnknown,
+    Content,
+    Database,
+    Digest,
+    Document,
+    FoundBlob,
+    ImageRecord,
+    ManifestRecord,
+    ReferenceRecord,
+    RepositoryRecord,
+    Span,
+    Transaction,
+)
+from storage.metadata import blobs, images, manifests, tags
+
+
+class HostedRepository:
+    """See `contract.WritableRepository`. Cheap to make; one per request."""
+
+    def __init__(
+        self,
+        record: RepositoryRecord,
+        *,
+        database: Database,
+        content: Content,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._record = record
+        self._database = database
+        self._content = content
+        self._clock = clock
+
+    @property
+    def record(self) -> RepositoryRecord:
+        return self._record
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def manifest(self, image: str, reference: Tag | Digest) -> Document:
+        document = await self._database.read(_read_manifest, self._record.id, image, reference)
+        if document is None:
+            raise self._manifest_unknown(image, reference)
+        return document
+
+    async def find_blob(self, image: str, digest: Digest) -> FoundBlob:
+        found = await self._database.read(images.find, self._record.id, image)
+        if found is None:
+            raise blob_unknown(digest)
+        try:
+            return await self._content.find(found.id, digest)
+        except BlobUnknown:
+            raise blob_unknown(digest) from None
+
+    def open_blob(self, found: FoundBlob, span: Span) -> AbstractAsyncContextManager[BlobReader]:
+        return self._content.open(found, span)
+
+    async def tags(self, image: str, *, after: str, limit: int) -> list[str]:
+        def page(tx: Transaction) -> list[str] | None:
+            found = images.find(tx, self._record.id, image)
+            return tags.page(tx, found.id, after=after, limit=limit) if found else None
+
+        names = await self._database.survey(page)
+        if names is None:
+            raise name_unknown(image)
+        return names
+
+    async def referrers(
+        self, image: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
+    ) -> list[ManifestRecord]:
+        def page(tx: Transaction) -> list[ManifestRecord]:
+            found = images.find(tx, self._record.id, image)
+            if found is None:
+                return []
+            return manifests.referrers(
+                tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit
+            )
+
+        return await self._database.survey(page)
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag) -> None:
+        def put(tx: Transaction) -> None:
+            now = int(self._clock())
+            target = images.ensure(tx, self._record, image, now=now)
+            references = _resolve(tx, target, push.manifest)
+            for name in push.tags:
+                admit(tags.find(tx, target.id, name), name)
+            manifest_id = _store(tx, target, push, references, now=now)
+            for name in push.tags:
+                tags.put(tx, target.id, name, manifest_id, by=push.by, now=now)
+
+        await self._database.transaction(put)
+
+    async def delete_tag(self, image: str, tag: Tag, *, admit: AdmitDelete) -> None:
+        def delete(tx: Transaction) -> bool:
+            target = images.find(tx, self._record.id, image)
+            found = tags.find(tx, target.id, tag.name) if target else None
+            if target is None or found is None:
+                return False
+            admit([tag.name], found.digest)
+            return tags.delete(tx, target.id, tag.name)
+
+        if not await self._database.transaction(delete):
+            raise self._manifest_unknown(image, tag)
+
+    async def delete_manifest(self, image: str, digest: Digest, *, admit: AdmitDelete) -> None:
+        def delete(tx: Transaction) -> bool:
+            target = images.find(tx, self._record.id, image)
+            found = manifests.find(tx, target.id, digest) if target else None
+            if found is None:
+                return False
+            names = tags.of_manifest(tx, found.id)
+            admit(names, digest)
+            tags.delete_of_manifest(tx, found.id)
+            return manifests.mark_deleted(tx, found.id, tag_names=names, now=int(self._clock()))
+
+        if not await self._database.transaction(delete):
+            raise self._manifest_unknown(image, digest)
+
+    async def delete_blob(self, image: str, digest: Digest) -> None:
+        def delete(tx: Transaction) -> bool:
+            target = images.find(tx, self._record.id, image)
+            return target is not None and blobs.unlink(tx, target.id, digest)
+
+        if not await self._database.transaction(delete):
+            raise blob_unknown(digest)
+
+    async def restore_manifest(self, image: str, digest: Digest) -> list[str]:
+        """Undo a deletion within its window; gives the tags put back (those not taken meanwhile)."""
+
+        def restore(tx: Transaction) -> list[str] | None:
+            target = images.find(tx, self._record.id, image)
+            found = manifests.find(tx, target.id, digest, deleted=True) if target else None
+            if target is None or found is None or found.deleted_at is None:
+                return None
+            now = int(self._clock())
+            free = [name for name in manifests.restore(tx, found.id) if tags.find(tx, target.id, name) is None]
+            for name in free:
+                tags.put(tx, target.id, name, found.id, by=None, now=now)
+            return free
+
+        names = await self._database.transaction(restore)
+        if names is None:
+            raise self._manifest_unknown(image, digest)
+        return names
+
+    def _manifest_unknown(self, image: str, reference: Tag | Digest) -> RegistryError:
+        return manifest_unknown(image, reference.name if isinstance(reference, Tag) else str(reference))
+
+
+def _read_manifest(tx: Transaction, repository_id: int, image: str, reference: Tag | Digest) -> Document | None:
+    found = images.find(tx, repository_id, image)
+    if found is None:
+        return None
+    if isinstance(reference, Tag):
+        return manifests.by_tag(tx, found.id, reference.name)
+    return manifests.by_digest(tx, found.id, reference)
+
+
+def _resolve(tx: Transaction, image: ImageRecord, manifest: Manifest) -> list[ReferenceRecord]:
+    """The references of a manifest, each proved to be readable in the image; raises for what is missing."""
+    config = (manifest.config,) if manifest.config else ()
+    needed = [*config, *manifest.layers]
+    held = blobs.linked_sizes(tx, image.id, _digests(needed))
+    children = manifests.sizes(tx, image.id, _digests(manifest.children))
+    sizes = {digest: size_bytes for digest, (_, size_bytes) in held.items()} | children
+    _refuse_missing([item for item in (*needed, *manifest.children) if not item.is_foreign], sizes)
+    _refuse_wrong_sizes([*needed, *manifest.children], sizes)
+    roles = ["config"] * len(config) + ["layer"] * len(manifest.layers) + ["child"] * len(manifest.children)
+    return [
+        ReferenceRecord(role, item.digest, item.size_bytes, held[item.digest][0] if item.digest in held else None)
+        for role, item in zip(roles, (*needed, *manifest.children), strict=True)
+    ]
+
+
+def _digests(items: Iterable[Descriptor]) -> list[Digest]:
+    return list(dict.fromkeys(item.digest for item in items))
+
+
+def _refuse_missing(items: Sequence[Descriptor], sizes: dict[Digest, int]) -> None:
+    missing = [str(digest) for digest in _digests(items) if digest not in sizes]
+    if missing:
+        raise manifest_blob_unknown(missing)
+
+
+def _refuse_wrong_sizes(items: Sequence[Descriptor], sizes: dict[Digest, int]) -> None:
+    for item in items:
+        actual = sizes.get(item.digest, item.size_bytes)
+        if actual != item.size_bytes:
+            raise size_invalid(f"{item.digest} has {actual} bytes, the manifest says {item.size_bytes}")
+
+
+def _store(
+    tx: Transaction, image: ImageRecord, push: Push, references: Sequence[ReferenceRecord], *, now: int
+) -> int:
+    subject = push.manifest.subject
+    return manifests.put(
+        tx,
+        image.id,
+        push.document,
+        artifact_type=push.manifest.artifact_type,
+        subject=subject.digest if subject else None,
+        annotations=json.dumps(dict(push.manifest.annotations)) if subject and push.manifest.annotations else None,
+        references=references,
+        by=push.by,
+        now=now,
+    )

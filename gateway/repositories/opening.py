@@ -1,0 +1,22 @@
+"""From a repository's row to the object that serves it: one closed match on its type."""
+
+from collections.abc import Callable
+
+from gateway.repositories.contract import Repository
+from gateway.repositories.hosted import HostedRepository
+from storage import Content, Database, RepositoryRecord, Unavailable
+
+OpenRepository = Callable[[RepositoryRecord], Repository]
+
+
+def opener(*, database: Database, content: Content, clock: Callable[[], float]) -> OpenRepository:
+    """The function that opens repositories for one process."""
+
+    def open_repository(record: RepositoryRecord) -> Repository:
+        match record.repository_type:
+            case "hosted":
+                return HostedRepository(record, database=database, content=content, clock=clock)
+            case unknown:
+                raise Unavailable(f"repository {record.full_name} has the unknown type {unknown!r}: upgrade Sluice")
+
+    return open_repository
