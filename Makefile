@@ -23,6 +23,7 @@ LEFT_OUT := $(BIN)/python -m tests.left_out
 .DEFAULT_GOAL := help
 .PHONY: help serve check lint unit test marked clients crash lock clean system-packages
 .SUFFIXES:
+.NOTPARALLEL:
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'

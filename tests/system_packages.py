@@ -22,7 +22,7 @@ SEARCH_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program before a package may start its service; exit code 101 means no."""
 
-APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3")
+APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120")
 APT_DEADLINE_S = 1200  # a guess: half a gigabyte through a slow mirror
 INSTALL = ("install", "--yes", "--no-install-recommends")
 
