@@ -20,7 +20,7 @@ from storage.database import Database, Transaction
 from storage.digest import CANONICAL, Digest
 from storage.errors import BlobUnknown, Busy, DigestMismatch, Unavailable, UploadUnknown
 from storage.metadata import blobs, images, storages, uploads
-from storage.records import BlobRecord, ImageRecord, RepositoryRecord, UploadRecord
+from storage.records import BlobRecord, RepositoryRecord, UploadRecord
 from storage.upload import HasherCache, Upload, boot_id
 
 # How often a commit may find that the copy it relied on went away. Each time means that a sweep ran in between.
@@ -230,11 +230,14 @@ class Content:
 
     # --- links --------------------------------------------------------------------------------------------------
 
-    async def mount(self, digest: Digest, *, source: ImageRecord, repository: RepositoryRecord, image: str) -> bool:
-        """Link a blob of `source` into another image, if it may be read there and lies in the same storage."""
+    async def mount(
+        self, digest: Digest, *, source_repository_id: int, source_image: str, repository: RepositoryRecord, image: str
+    ) -> bool:
+        """Link a blob of one image into another, if it may be read there and lies in the same storage."""
 
         def mount(tx: Transaction) -> bool:
-            found = blobs.linked(tx, source.id, digest)
+            source = images.find(tx, source_repository_id, source_image)
+            found = blobs.linked(tx, source.id, digest) if source else None
             if found is None or found[0].storage_id != repository.storage_id:
                 return False
             now = self.now()

@@ -62,7 +62,7 @@ class Guard:
         raise self.refusal(visit, scope=scope, message="use Basic or Bearer authentication")
 
     async def by_basic(self, value: str) -> Principal:
-        """The principal of a Basic header's value. An empty user and password is nobody (row TOK-08).
+        """The principal of a Basic header's value, split at the first colon (row TOK-20).
 
         Raises `BadCredentials`, `Overloaded`.
         """
@@ -72,6 +72,13 @@ class Guard:
             raise BadCredentials from None
         if not colon:
             raise BadCredentials
+        return await self.by_password(user, password)
+
+    async def by_password(self, user: str, password: str) -> Principal:
+        """The principal of a user name with a password, token or key; nobody for two empty strings (row TOK-08).
+
+        Raises `BadCredentials`, `Overloaded`.
+        """
         if not user and not password:
             return ANONYMOUS
         return await self._authenticator.basic(user, password)

@@ -1,0 +1,66 @@
+"""The way into /v2: one parse of the raw path, one guard, one handler.
+
+It runs before Quart's own routing, which decodes paths, merges slashes and answers in HTML: whatever begins with /v2 is
+answered here, also when it is wrong (rows GEN-09 to GEN-13, A19, A25).
+"""
+
+from quart import Quart, Response, request
+from quart.wrappers import Request
+
+from gateway.edge.call import Visit
+from gateway.edge.failures import answer
+from gateway.edge.visits import Visits
+from gateway.oci.errors import Code, RegistryError, unsupported
+from gateway.oci.paths import METHODS, Catalog, Target, Token, Unknown, split
+from gateway.oci.paths import Base as Registry
+from gateway.v2 import catalog, token
+from gateway.v2.answers import API_VERSION, document, entity
+from gateway.v2.routes import ROUTES
+from gateway.v2.services import V2
+
+
+def register(app: Quart, v2: V2, visits: Visits) -> None:
+    """Answer everything below /v2 of this application."""
+
+    @app.before_request
+    async def dispatch() -> Response | None:
+        raw_path: bytes = request.scope["raw_path"]
+        if raw_path != b"/v2" and not raw_path.startswith(b"/v2/"):
+            return None
+        request_id = visits.new_request_id()
+        try:
+            response = await _answer(v2, visits.of(request, request_id), raw_path, request)  # type: ignore[arg-type]  # the proxy is the request
+        except Exception as error:  # noqa: BLE001  # the table of failures decides what each becomes
+            failure = answer(error, request_id=request_id)
+            response = entity(failure.body, "application/json", failure.headers, status=failure.status)
+        response.headers.update(API_VERSION)
+        response.headers["X-Request-Id"] = request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+async def _answer(v2: V2, visit: Visit, raw_path: bytes, incoming: Request) -> Response:
+    target = split(raw_path)
+    allowed = METHODS[type(target)]
+    if isinstance(target, Unknown):
+        raise RegistryError(Code.NAME_UNKNOWN, "no such path in the registry API")
+    if incoming.method not in allowed:
+        raise unsupported(f"{incoming.method} is not supported here", allowed)
+    match target:
+        case Registry():
+            await v2.guard.enter_registry(visit)
+            return document({})
+        case Token():
+            return await token.answer(v2, visit, incoming)
+        case Catalog():
+            principal = await v2.guard.enter_catalog(visit)
+            return await catalog.get(v2, principal, incoming)
+        case _:
+            return await _image(v2, visit, target, incoming)
+
+
+async def _image(v2: V2, visit: Visit, target: Target, incoming: Request) -> Response:
+    route = ROUTES[type(target), incoming.method]
+    call = await v2.guard.enter(visit, target.name, route.need)  # type: ignore[union-attr]  # the others went before
+    return await route.handler(v2, call, target, incoming)
+
