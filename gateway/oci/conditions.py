@@ -1,6 +1,6 @@
 """Conditional requests and `Accept`: comparisons of what a client holds or takes with what there is.
 
-Source: RFC 9110 sections 8.8.3, 12.5.1 and 13.1; rows GEN-18, MG-07, MG-08, MG-10, MP-24, BG-08. The entity tag of
+Source: RFC 9110 sections 8.8.3, 12.5.1 and 13.1; rows GEN-18, MG-07, MG-08, MG-10, MP-24. The entity tag of
 content is its digest in quotes, so it is strong, and equal tags mean equal bytes. Several header lines of one name are
 joined by a comma before they come here, but for `Accept`, whose lines are taken as they are.
 """
@@ -39,14 +39,6 @@ def if_match(header: str | None, current: Digest | None) -> bool:
     if current is None:
         return False
     return header.strip() == "*" or str(current) in (tag.strip('"') for tag in _tags(header))
-
-
-def if_range(header: str | None, digest: Digest) -> bool:
-    """Whether a `Range` counts (BG-08). If not, the whole is served: the client holds a part of something else.
-
-    Only the strong entity tag matches; dates never do, since no Last-Modified is sent.
-    """
-    return header is None or header.strip() == etag(digest)
 
 
 def accepts(accept_headers: Sequence[str], media_type: str) -> bool:

@@ -127,12 +127,20 @@ def name_unknown(name: str) -> RegistryError:
     )
 
 
-def manifest_unknown(name: str | None, reference: str | Digest) -> RegistryError:
-    """404: no such tag or manifest in the repository; `name` is None where it is not known yet."""
+def manifest_unknown(name: str | None, reference: str | Digest, *, reason: str | None = None) -> RegistryError:
+    """404: no such tag or manifest in the repository, or none that may be served for `reason` (MG-08).
+
+    `name` is None where it is not known yet.
+    """
     detail = {"reference": _bounded(str(reference))}
     if name is not None:
         detail = {"name": _bounded(name), **detail}
-    return RegistryError(Code.MANIFEST_UNKNOWN, f"manifest {shown(str(reference))} is unknown", detail=detail)
+    message = (
+        f"manifest {shown(str(reference))} is unknown"
+        if reason is None
+        else f"manifest {shown(str(reference))}: {reason}"
+    )
+    return RegistryError(Code.MANIFEST_UNKNOWN, message, detail=detail)
 
 
 def blob_unknown(digest: str | Digest) -> RegistryError:
@@ -186,7 +194,7 @@ def range_not_satisfiable(reason: str, *, headers: Mapping[str, str] | None = No
     return RegistryError(Code.SIZE_INVALID, reason, status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
 
 
-def unsupported(message: str, *, allow: Sequence[str]) -> RegistryError:
+def unsupported(message: str, allow: Sequence[str]) -> RegistryError:
     """405 with the methods that do work here (GEN-11); an empty `allow` is sent as an empty header."""
     return RegistryError(Code.UNSUPPORTED, message, headers={"Allow": ", ".join(allow)})
 
@@ -194,11 +202,6 @@ def unsupported(message: str, *, allow: Sequence[str]) -> RegistryError:
 def denied(message: str) -> RegistryError:
     """403: the caller is known and may see the repository, but a rule forbids this (ACC-03). Say which rule."""
     return RegistryError(Code.DENIED, message)
-
-
-def precondition_failed(message: str) -> RegistryError:
-    """412: the tag is not what `If-Match` or `If-None-Match` expected (MP-24). Look again, then retry."""
-    return RegistryError(Code.DENIED, message, status=HTTPStatus.PRECONDITION_FAILED)
 
 
 def too_large(limit_bytes: int, *, code: Code = Code.SIZE_INVALID) -> RegistryError:

@@ -1,15 +1,16 @@
 """Byte ranges: what `Range` asks of a blob, what `Content-Range` says of a chunk, and how several parts are framed.
 
-Source: RFC 9110 section 14, distribution-spec "Pushing a blob in chunks"; rows BG-04 to BG-07, UP-08 to UP-10. In
+Source: RFC 9110 section 14, distribution-spec "Pushing a blob in chunks"; rows BG-04 to BG-08, UP-08 to UP-10. In
 headers both ends are inclusive; a `Span` excludes its stop. Knows numbers and text, no blobs.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, overload
 
+from gateway.oci.conditions import etag
 from gateway.oci.errors import Code, RegistryError, range_not_satisfiable, shown, size_invalid
-from storage import Span
+from storage import Digest, Span
 
 MAX_RANGES: Final = 64
 """Ranges in one request (BG-06). podman was seen to send 16; each costs a part header and a seek."""
@@ -52,6 +53,22 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[Span, ...] | None:
     return _without_overlap(spans)
 
 
+def if_range(header: str | None, digest: Digest) -> bool:
+    """Whether a `Range` counts (BG-08). If not, the whole is served: the client holds a part of something else.
+
+    Only the strong entity tag matches; dates never do, since no Last-Modified is sent.
+    """
+    return header is None or header.strip() == etag(digest)
+
+
+@overload
+def parse_content_range(header: str) -> tuple[int, int]: ...
+
+
+@overload
+def parse_content_range(header: None) -> None: ...
+
+
 def parse_content_range(header: str | None) -> tuple[int, int] | None:
     """First and last byte (inclusive) of an uploaded chunk; None without the header, which means at the end.
 
@@ -76,13 +93,8 @@ def content_range(span: Span, size_bytes: int) -> str:
     return f"bytes {span.start}-{span.stop - 1}/{size_bytes}"
 
 
-def multipart_type(boundary: str) -> str:
-    """The Content-Type of an answer with several parts. `boundary`: 1 to 70 letters and digits, random."""
-    return f"multipart/byteranges; boundary={boundary}"
-
-
 def multipart_head(boundary: str, span: Span, size_bytes: int, media_type: str) -> bytes:
-    """What goes out before the bytes of each part."""
+    """What goes out before the bytes of each part. `boundary`: 1 to 70 letters and digits, random."""
     lines = (
         "",
         f"--{boundary}",

@@ -59,15 +59,10 @@ def format_scope(scope: Scope) -> str:
     return f"{scope.kind}:{scope.name}:{','.join(action for action in ACTIONS if action in scope.actions)}"
 
 
-def format_scopes(scopes: Iterable[Scope]) -> str:
-    """One string for several scopes, as a challenge for a mount needs it (CH-06)."""
-    return " ".join(format_scope(scope) for scope in scopes)
-
-
 def challenge(*, realm: str, service: str, scope: str | None, error: str | None) -> str:
     """The value of `WWW-Authenticate` (CH-02 to CH-08): all quoted, in the order realm, service, scope, error.
 
-    `realm` is an absolute URL, `scope` what `format_scopes` made, `error` is `invalid_token` or `insufficient_scope`.
+    `realm` is an absolute URL, `scope` one or several of `format_scope` with spaces between (CH-06), `error` is `invalid_token` or `insufficient_scope`.
     Raises ValueError, before anything is sent, for an empty value, one with quotes, backslashes, control or non-ASCII
     characters, a realm that is not http(s), and a service with `basic` or `bearer` in it: some clients take the last
     such word of the header for the scheme (CH-05). In a repository's name the word cannot be helped.
