@@ -6,6 +6,7 @@ knows HTTP, manifest JSON or policy.
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
+from storage.database import Database, Transaction
 from storage.digest import CANONICAL, HEX_LENGTHS, Digest, DigestInvalid, Hasher
 from storage.errors import (
     BlobUnknown,
@@ -48,6 +49,7 @@ __all__ = [
     "Conflict",
     "CredentialRecord",
     "Damaged",
+    "Database",
     "Digest",
     "DigestInvalid",
     "DigestMismatch",
@@ -72,6 +74,7 @@ __all__ = [
     "StorageFull",
     "StoredObject",
     "TagRecord",
+    "Transaction",
     "Unavailable",
     "UploadRecord",
     "UploadUnknown",

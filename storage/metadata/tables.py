@@ -66,6 +66,14 @@ repositories = sa.Table(
     sa.UniqueConstraint("project_id", "name"),
     sqlite_autoincrement=True,
 )
+# At most one catch-all, also between two writers of PostgreSQL; and it is found without a scan.
+sa.Index(
+    "uq_repositories_catch_all",
+    repositories.c.is_catch_all,
+    unique=True,
+    sqlite_where=repositories.c.is_catch_all.is_(sa.true()),
+    postgresql_where=repositories.c.is_catch_all.is_(sa.true()),
+)
 
 accounts = sa.Table(
     "accounts",
@@ -85,6 +93,7 @@ accounts = sa.Table(
     sa.Column("updated_at", Time, nullable=False),
     sqlite_autoincrement=True,
 )
+sa.Index(None, accounts.c.project_id)
 
 grants = sa.Table(
     "grants",
@@ -95,10 +104,14 @@ grants = sa.Table(
     _to("repositories.id", nullable=True, name="repository_id"),
     sa.Column("role", sa.Text, nullable=False),  # reader, writer, maintainer, admin
     sa.Column("created_at", Time, nullable=False),
-    sa.UniqueConstraint("account_id", "project_id", "repository_id"),
+    # Two, because one over all three columns would never bite: one of them is null, and nulls are never equal.
+    sa.UniqueConstraint("account_id", "project_id"),
+    sa.UniqueConstraint("account_id", "repository_id"),
     sa.CheckConstraint("(project_id IS NULL) <> (repository_id IS NULL)", name="one_scope"),
     sqlite_autoincrement=True,
 )
+sa.Index(None, grants.c.project_id)
+sa.Index(None, grants.c.repository_id)
 
 # Personal access tokens, robot API keys and refresh tokens: 256 random bits each, stored as SHA-256.
 credentials = sa.Table(
@@ -118,6 +131,8 @@ credentials = sa.Table(
     sqlite_autoincrement=True,
 )
 sa.Index(None, credentials.c.account_id)
+sa.Index(None, credentials.c.parent_id)
+sa.Index(None, credentials.c.expires_at)
 
 signing_keys = sa.Table(
     "signing_keys",

@@ -1,0 +1,261 @@
+"""The one thread of a process that writes: callers queue, and those who wait together are committed together.
+
+    queued ──claimed by the thread──> begun ──commit or failure──> finished
+       └────caller cancelled────> withdrawn
+
+A caller that is cancelled while its job is queued withdraws it: nothing happened. Once begun, the outcome is certain
+before the caller goes on: it gets the result or the error, and meets its cancellation at its next checkpoint.
+
+Each job runs inside its own savepoint of one `BEGIN IMMEDIATE` transaction, so a job that raises is undone alone, and
+all others share one fsync. If the commit fails, all of them failed.
+"""
+
+import copy
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar, cast
+
+import sqlalchemy as sa
+import trio
+
+from storage.database_failures import translated
+from storage.database_sqlite import WRITER, Session, SqliteFile, driver_of
+from storage.errors import StorageError, Unavailable
+
+T = TypeVar("T")
+
+# Sharing one fsync among more callers than this gains nothing measurable, and the first waits for the last.
+_BATCH: Final = 64
+# Each waiting job is a request that waits; more of them than a worker accepts connections means trouble.
+_WAITING: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatistics:
+    """What the writer has done since it was made, and how many wait now."""
+
+    waiting: int
+    commits: int
+    jobs: int
+    largest_commit: int
+    failed_commits: int
+    failed_checkpoints: int
+
+
+class _Job(Generic[T]):
+    """One call of `transaction` and the task that waits for it."""
+
+    __slots__ = ("_lock", "_state", "error", "result", "task", "work")
+
+    def __init__(self, work: Callable[[sa.Connection], T], task: trio.lowlevel.Task, lock: threading.Lock) -> None:
+        self.work = work
+        self.task = task
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self._state = "queued"
+        self._lock = lock
+
+    def claim(self) -> bool:
+        """The thread takes it; False if it was withdrawn."""
+        return self._move_to("begun")
+
+    def withdraw(self) -> bool:
+        """The caller takes it back; False if it has begun."""
+        return self._move_to("withdrawn")
+
+    @property
+    def begun(self) -> bool:
+        return self._state == "begun"
+
+    def _move_to(self, state: str) -> bool:
+        with self._lock:
+            if self._state != "queued":
+                return False
+            self._state = state
+            return True
+
+
+class Writer:
+    """Started and stopped by its database; see the module docstring."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._session = Session(file, WRITER)
+        self._queue: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._commits = self._jobs = self._largest = self._failed = self._failed_checkpoints = 0
+
+    def start(self) -> None:
+        """Start the thread; call it from the Trio run whose tasks will write."""
+        self._token = trio.lowlevel.current_trio_token()
+        # A daemon, so that an interpreter that exits without aclose() does not hang; open transactions roll back.
+        self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
+        self._thread.start()
+
+    def stop_nowait(self) -> threading.Thread | None:
+        """Take no more jobs; the thread finishes what is queued and ends. Gives the thread, to be joined."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+        return thread
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are taken."""
+        return self._thread is not None and self._thread.is_alive()
+
+    async def run(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in the thread and give its result once it is durable."""
+        if not self.is_running:
+            raise Unavailable(f"the database {self._file.path.name} is not open for writing")
+        if self._queue.qsize() >= _WAITING:
+            raise Unavailable(f"{_WAITING} writes wait for the database {self._file.path.name} already")
+        job = _Job(work, trio.lowlevel.current_task(), self._lock)
+        self._queue.put(cast("_Job[object]", job))  # the queue does not look at results
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            return trio.lowlevel.Abort.SUCCEEDED if job.withdraw() else trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        error, job.error = job.error, None  # the error's traceback refers to frames that refer to the job
+        try:
+            if error is not None:
+                raise error
+            return cast("T", job.result)  # no error: `work` returned, and what it returned is a T
+        finally:
+            del error
+
+    def statistics(self) -> WriterStatistics:
+        """A snapshot for metrics."""
+        return WriterStatistics(
+            waiting=self._queue.qsize(),
+            commits=self._commits,
+            jobs=self._jobs,
+            largest_commit=self._largest,
+            failed_commits=self._failed,
+            failed_checkpoints=self._failed_checkpoints,
+        )
+
+    # --- in the thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batch, running = self._next_batch()
+            try:
+                self._commit(batch)
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait for these jobs
+                self._session.close()
+                self._fail(batch, error)
+            self._wake(batch)
+            if not self._session.checkpoint_if_due():
+                self._failed_checkpoints += 1
+        self._session.close()
+
+    def _next_batch(self) -> tuple[list[_Job[object]], bool]:
+        """Everybody who waits, `_BATCH` at most, after waiting for the first; False when the thread shall end."""
+        batch: list[_Job[object]] = []
+        try:
+            item = self._queue.get()
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _BATCH:
+                    return batch, True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return batch, True
+        return batch, False
+
+    def _commit(self, batch: list[_Job[object]]) -> None:
+        """Run the jobs in one transaction and commit it; on any trouble of the database they all fail."""
+        if not batch:
+            return
+        try:
+            connection = self._session.begin_patiently()
+            driver = driver_of(connection)
+            done = 0
+            for job in batch:
+                if job.claim():
+                    self._attempt(job, connection)
+                    done += job.error is None
+                    _require_transaction(driver, job)
+            driver.commit()
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            self._fail(batch, self._session.failure(error))
+            self._session.close()
+        except _RolledBack as error:
+            self._fail(batch, error.reason)
+            self._session.close()
+        else:
+            self._commits += 1
+            self._jobs += done
+            self._largest = max(self._largest, done)
+
+    def _attempt(self, job: _Job[object], connection: sa.Connection) -> None:
+        """Run one job in its savepoint; what it raises is undone and kept for its caller."""
+        driver = driver_of(connection)
+        driver.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(connection)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the task that waits for this job
+            job.error = self._told(error)
+            if driver.in_transaction:
+                driver.execute("ROLLBACK TO job")
+        if driver.in_transaction:
+            driver.execute("RELEASE job")
+
+    def _told(self, error: BaseException) -> BaseException:
+        """What the caller gets to see of `error`."""
+        if not isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
+            return error
+        result = translated(error, self._file.path)
+        if result is not error:
+            result.__cause__ = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        return result
+
+    def _fail(self, batch: list[_Job[object]], error: BaseException) -> None:
+        """Nothing of this batch is stored: who has no error of its own gets this one."""
+        self._failed += 1
+        for job in batch:
+            job.claim()
+            if job.error is None:
+                job.error = _again(error)
+
+    def _wake(self, batch: list[_Job[object]]) -> None:
+        def reschedule() -> None:
+            for job in batch:
+                if job.begun:
+                    trio.lowlevel.reschedule(job.task)
+
+        if batch and self._token is not None:
+            try:
+                self._token.run_sync_soon(reschedule)
+            except trio.RunFinishedError:
+                return  # nobody is left to hear it
+
+
+def _again(error: BaseException) -> BaseException:
+    """`error` for one more task: an exception that is raised in two tasks would mix their tracebacks."""
+    if not isinstance(error, StorageError):
+        return error
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    return twin
+
+
+def _require_transaction(driver: sqlite3.Connection, job: _Job[object]) -> None:
+    if not driver.in_transaction:
+        raise _RolledBack(job.error)
+
+
+class _RolledBack(Exception):
+    """SQLite undid the whole transaction because of one job's error (disk full, I/O error)."""
+
+    def __init__(self, reason: BaseException | None) -> None:
+        super().__init__(str(reason))
+        self.reason = reason if reason is not None else Unavailable("the database ended the transaction")

@@ -1,0 +1,48 @@
+"""The schema's history: one numbered file per change below `versions/`, applied by Alembic.
+
+Revisions are written by hand and never import `storage.metadata.tables`: they say what the tables were at their time.
+A test compares the result of all of them with `tables.py`.
+"""
+
+import threading
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+_HERE: Final = Path(__file__).parent
+_VERSION: Final = sa.table("alembic_version", sa.column("version_num", sa.String))
+_CURRENT: Final = sa.select(_VERSION.c.version_num)
+# Alembic keeps the running migration in module globals, so one process can run one at a time.
+_ALEMBIC: Final = threading.Lock()
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the schema to the newest revision, inside the caller's transaction. Blocking."""
+    config = _config()
+    config.attributes["connection"] = connection
+    with _ALEMBIC:
+        command.upgrade(config, "head")
+
+
+def revisions() -> tuple[str, ...]:
+    """Every revision this program knows, newest first. Reads files."""
+    script = ScriptDirectory.from_config(_config())
+    return tuple(revision.revision for revision in script.walk_revisions())
+
+
+def current(connection: sa.Connection) -> str | None:
+    """The schema's revision; None before the first migration."""
+    if not sa.inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(_CURRENT).scalar_one_or_none()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

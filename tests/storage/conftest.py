@@ -1,0 +1,36 @@
+"""A fresh database for each test: migrated once per run, then copied."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from storage import Database
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed SQLite file with all tables and no rows, to be copied; it has no log beside it."""
+    path = tmp_path_factory.mktemp("database") / "template.db"
+
+    async def migrate() -> None:
+        async with Database.sqlite(path) as database:
+            await database.migrate()
+
+    trio.run(migrate)
+    return path
+
+
+@pytest.fixture
+def database_file(migrated_file: Path, tmp_path: Path) -> Path:
+    """The path of this test's own SQLite file."""
+    return Path(shutil.copy(migrated_file, tmp_path / "sluice.db"))
+
+
+@pytest.fixture
+async def database(database_file: Path) -> AsyncIterator[Database]:
+    """An open, migrated, empty database that no other test sees."""
+    async with Database.sqlite(database_file) as opened:
+        yield opened
