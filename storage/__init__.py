@@ -6,6 +6,7 @@ knows HTTP, manifest JSON or policy.
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
+from storage.content import Content, FoundBlob, TooManyUploads
 from storage.database import Database, Transaction
 from storage.digest import CANONICAL, HEX_LENGTHS, Digest, DigestInvalid, Hasher
 from storage.errors import (
@@ -21,6 +22,9 @@ from storage.errors import (
     Unavailable,
     UploadUnknown,
 )
+from storage.filesystem import FilesystemStore
+from storage.fsck import Finding, Fsck, FsckTotals
+from storage.memory import MemoryStore
 from storage.records import (
     AccountRecord,
     BlobRecord,
@@ -36,6 +40,8 @@ from storage.records import (
     TagRecord,
     UploadRecord,
 )
+from storage.sweep import Sweep, SweepReport, SweepSettings
+from storage.upload import Upload
 
 __all__ = [
     "CANONICAL",
@@ -47,6 +53,7 @@ __all__ = [
     "BlobUnknown",
     "Busy",
     "Conflict",
+    "Content",
     "CredentialRecord",
     "Damaged",
     "Database",
@@ -54,10 +61,16 @@ __all__ = [
     "DigestInvalid",
     "DigestMismatch",
     "Document",
+    "FilesystemStore",
+    "Finding",
+    "FoundBlob",
+    "Fsck",
+    "FsckTotals",
     "GrantRecord",
     "Hasher",
     "ImageRecord",
     "ManifestRecord",
+    "MemoryStore",
     "NotFound",
     "OffsetMismatch",
     "OpenFile",
@@ -73,9 +86,14 @@ __all__ = [
     "StorageError",
     "StorageFull",
     "StoredObject",
+    "Sweep",
+    "SweepReport",
+    "SweepSettings",
     "TagRecord",
+    "TooManyUploads",
     "Transaction",
     "Unavailable",
+    "Upload",
     "UploadRecord",
     "UploadUnknown",
 ]

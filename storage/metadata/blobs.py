@@ -13,7 +13,7 @@ from storage.digest import Digest
 from storage.metadata.tables import blob_aliases, blobs, links, removals
 from storage.records import BlobRecord
 
-_COLUMNS = (
+COLUMNS = (
     blobs.c.id,
     blobs.c.storage_id,
     blobs.c.digest,
@@ -25,12 +25,12 @@ _COLUMNS = (
     blobs.c.condemned_at,
     blobs.c.damaged_at,
 )
-_BY_DIGEST = sa.select(*_COLUMNS).where(
+_BY_DIGEST = sa.select(*COLUMNS).where(
     blobs.c.storage_id == bindparam("storage_id"), blobs.c.digest == bindparam("digest")
 )
 _BY_DIGEST_LOCKED = _BY_DIGEST.with_for_update()
 _LINKED = (
-    sa.select(*_COLUMNS, links.c.linked_at)
+    sa.select(*COLUMNS, links.c.linked_at)
     .join(links, links.c.blob_id == blobs.c.id)
     .where(
         links.c.image_id == bindparam("image_id"), links.c.digest == bindparam("digest"), blobs.c.damaged_at.is_(None)
@@ -82,7 +82,8 @@ _ADD_ALIAS = sa.insert(blob_aliases)
 _REMOVAL = sa.insert(removals)
 
 
-def _record(row: Sequence[object]) -> BlobRecord:
+def record(row: Sequence[object]) -> BlobRecord:
+    """A row of `COLUMNS` as a record."""
     identity, storage_id, digest, key, encoding, size_bytes, stored_bytes, created_at, condemned_at, damaged_at = row[:10]
     stored = StoredObject(
         key=key,  # type: ignore[arg-type]  # a row is untyped; the columns above say what it holds
@@ -98,7 +99,7 @@ def _record(row: Sequence[object]) -> BlobRecord:
 def find(tx: Connection, storage_id: int, digest: Digest) -> BlobRecord | None:
     """The stored copy under its sha256, whatever its state."""
     row = tx.execute(_BY_DIGEST, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
-    return _record(row) if row else None
+    return record(row) if row else None
 
 
 def is_stored(tx: Connection, storage_id: int, digest: Digest) -> bool:
@@ -110,7 +111,7 @@ def is_stored(tx: Connection, storage_id: int, digest: Digest) -> bool:
 def linked(tx: Connection, image_id: int, digest: Digest) -> tuple[BlobRecord, int] | None:
     """The blob that the image may read under this digest, with the time of its link; damaged ones are absent."""
     row = tx.execute(_LINKED, {"image_id": image_id, "digest": str(digest)}).one_or_none()
-    return (_record(row), row[10]) if row else None
+    return (record(row), row[10]) if row else None
 
 
 def linked_sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Digest, tuple[int, int]]:
@@ -131,7 +132,7 @@ def settle(tx: Connection, storage_id: int, digest: Digest, stored: StoredObject
     removals. Ends any condemnation, under the row's lock, which the sweep takes too.
     """
     row = tx.execute(_BY_DIGEST_LOCKED, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
-    found = _record(row) if row else None
+    found = record(row) if row else None
     if found is None:
         return _insert(tx, storage_id, stored, now=now) if stored else None
     if found.damaged_at is not None:
