@@ -10,12 +10,18 @@ All implementations pass `tests/storage/blobstore_contract.py`. Differences betw
 Every method may raise `Unavailable` or `StorageFull` (retry may help) besides what it names.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from storage.digest import Digest, Hasher
+
+CHUNK_BYTES: Final = 256 * 1024
+"""The most that a reader gives at once, and so the most that a slow client makes it hold."""
+
+_STAGING_ID: Final = re.compile(r"[0-9a-z-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Span:
 
     @property
     def size_bytes(self) -> int:
+        """The number of bytes."""
         return self.stop - self.start
 
 
@@ -86,7 +93,9 @@ class Staging(Protocol):
     """
 
     @property
-    def staging_id(self) -> str: ...
+    def staging_id(self) -> str:
+        """The id that the caller made."""
+        ...
 
     @property
     def offset(self) -> int:
@@ -114,6 +123,7 @@ class Staging(Protocol):
 
         `digest` is sha256 of exactly the staged bytes. When it returns, the object survives power loss. The staging
         area stays until `discard`, so publishing again gives the same key: an interrupted commit can be repeated.
+        Nothing that is done to the area afterwards changes the object.
         """
         ...
 
@@ -126,13 +136,15 @@ class BlobStore(Protocol):
     """See the module docstring. All methods may be called at any time by any task."""
 
     @property
-    def properties(self) -> Properties: ...
+    def properties(self) -> Properties:
+        """What this store can do; the same for its whole life."""
+        ...
 
     def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
-        """Hold a staging area: a new empty one, or the existing one with all its bytes.
+        """Hold a staging area with all its bytes; with `create`, a new empty one if there is none.
 
-        `staging_id`: 1 to 64 of [0-9a-z-], made by the caller. Raises `UploadUnknown` if it should exist and does
-        not, `Busy` if it is held. Leaving the context lets go and keeps the bytes.
+        `staging_id`: 1 to 64 of [0-9a-z-], made by the caller, never used again. Raises `UploadUnknown` if there is
+        none and `create` is false, `Busy` if it is held. Leaving the context lets go and keeps the bytes.
         """
         ...
 
@@ -147,12 +159,14 @@ class BlobStore(Protocol):
     def open(self, stored: StoredObject, span: Span) -> AbstractAsyncContextManager[BlobReader]:
         """Open a span for reading. Raises `BlobUnknown` if the key is gone, `Damaged` if its size is wrong.
 
+        A span outside of the blob is the caller's mistake: ValueError.
+
         A reader that is open when the key is removed still reads to its end (filesystem, memory) or raises.
         """
         ...
 
     async def stat(self, key: str) -> StoredObject:
-        """Look at one key; raises `BlobUnknown`."""
+        """Look at one key; raises `BlobUnknown`, or `Damaged` where the size cannot be told."""
         ...
 
     async def remove(self, key: str) -> None:
@@ -160,13 +174,32 @@ class BlobStore(Protocol):
         ...
 
     async def quarantine(self, key: str) -> None:
-        """Put a damaged object aside, out of reach of readers and of `scan`, but keep its bytes for the operator."""
+        """Put a damaged object aside, out of reach of readers and of `scan`, but keep its bytes for the operator.
+
+        Raises `BlobUnknown`; repeating it is fine.
+        """
         ...
 
     def scan(self) -> AbstractAsyncContextManager[AsyncIterator[StoredObject]]:
-        """All objects in any order, one at a time; those made or removed meanwhile may be missed."""
+        """All objects in any order, one at a time; those made or removed meanwhile may be missed.
+
+        Listed is not healthy: an object whose size cannot be told has `size_bytes` 0, and only reading finds the rest.
+        """
         ...
 
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """All staging areas as (staging_id, last change in Unix seconds), for finding abandoned ones."""
         ...
+
+
+def check_staging_id(staging_id: str) -> str:
+    """Give back a well-formed id; ValueError for any other, which is a mistake of the caller and touches nothing."""
+    if not _STAGING_ID.fullmatch(staging_id):
+        raise ValueError(f"malformed staging id {staging_id[:80]!r}: expected 1 to 64 of [0-9a-z-]")
+    return staging_id
+
+
+def check_span(span: Span, *, size_bytes: int) -> None:
+    """ValueError for a span that lies outside of the blob."""
+    if not 0 <= span.start <= span.stop <= size_bytes:
+        raise ValueError(f"span {span.start}-{span.stop} lies outside of {size_bytes} bytes")

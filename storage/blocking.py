@@ -37,7 +37,9 @@ class Pool:
         Cancellation while waiting for a thread is immediate; once the call runs it is never abandoned, because
         a thread that writes must not outlive the code that believes it stopped. Keep each call short.
         """
-        return await trio.to_thread.run_sync(lambda: call(*args, **kwargs), limiter=self._limiter, thread_name=self.name)
+        return await trio.to_thread.run_sync(
+            lambda: call(*args, **kwargs), limiter=self._limiter, thread_name=self.name
+        )
 
     def statistics(self) -> PoolStatistics:
         """A snapshot for metrics."""

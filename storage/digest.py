@@ -12,6 +12,8 @@ from typing import Final, Self
 CANONICAL: Final = "sha256"
 HEX_LENGTHS: Final = {"sha256": 64, "sha512": 128}
 _GRAMMAR: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+# Longer than any grammatical digest that is in use; a bound before the pattern runs.
+_MOST_CHARACTERS: Final = 255
 _LOWER_HEX: Final = re.compile(r"[0-9a-f]+")
 
 
@@ -29,7 +31,7 @@ class Digest:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `sha256:<64 lowercase hex>` or `sha512:<128>`; anything else raises `DigestInvalid`."""
-        if len(text) > 255 or not _GRAMMAR.fullmatch(text):
+        if len(text) > _MOST_CHARACTERS or not _GRAMMAR.fullmatch(text):
             raise DigestInvalid(f"malformed digest {text[:80]!r}: expected algorithm:hex")
         algorithm, _, value = text.partition(":")
         expected = HEX_LENGTHS.get(algorithm)
@@ -42,6 +44,8 @@ class Digest:
     @classmethod
     def of(cls, content: bytes, algorithm: str = CANONICAL) -> Self:
         """Digest of bytes that are small enough to hash where you stand (≤ 4 MiB: about 2.5 ms)."""
+        if algorithm not in HEX_LENGTHS:
+            raise DigestInvalid(f"unsupported digest algorithm {algorithm!r}: use sha256 or sha512")
         return cls(algorithm, hashlib.new(algorithm, content).hexdigest())
 
     def __str__(self) -> str:
@@ -62,7 +66,7 @@ class Hasher:
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes in order; any length."""
         self._hash.update(chunk)
-        self.size_bytes += len(chunk)
+        self.size_bytes += memoryview(chunk).nbytes
 
     def digest(self) -> Digest:
         """Digest of everything so far; more may follow."""
@@ -71,6 +75,6 @@ class Hasher:
     def copy(self) -> "Hasher":
         """An independent hasher in the same state: a failed chunk can be forgotten by going back to it."""
         twin = Hasher.__new__(Hasher)
-        twin._hash = self._hash.copy()
+        twin._hash = self._hash.copy()  # noqa: SLF001 - our own class
         twin.size_bytes = self.size_bytes
         return twin
