@@ -1,0 +1,235 @@
+"""The composition root: from settings to running services, and from services to the application. Owns the nurseries.
+
+Everything is made here and handed down; nothing below reaches for a global. One `Services` per worker process.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+from quart_trio import QuartTrio
+
+from gateway import api, jobs
+from gateway.access.accounts import Accounts
+from gateway.access.authenticate import Authenticator
+from gateway.access.exchange import TokenService
+from gateway.access.keyring import REFRESH_INTERVAL_S, Keyring
+from gateway.access.passwords import Passwords
+from gateway.access.sealing import Sealer, key_from_setting, load_or_create_key
+from gateway.access.tokens import TokenIssuer
+from gateway.config import Settings
+from gateway.edge import streams
+from gateway.edge.address import AddressSettings
+from gateway.edge.guard import Guard
+from gateway.edge.visits import Visits
+from gateway.logs import get_logger
+from gateway.repositories.opening import OpenRepository, opener
+from gateway.v2 import dispatch
+from gateway.v2.services import V2
+from storage import (
+    BlobStore,
+    Content,
+    Database,
+    FilesystemStore,
+    Pool,
+    Sweep,
+    SweepSettings,
+    Transaction,
+)
+from storage.metadata import credentials
+
+# Threads that parse large manifests: 4 MiB of brackets take 100 MiB and half a second each (security row C3).
+_PARSERS: Final = 2
+# How long a usage time or a renewed link may wait to be written; what a kill -9 can lose of them.
+_WRITE_BEHIND_S: Final = 5.0
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that endpoints, jobs and commands work with."""
+
+    settings: Settings
+    clock: Callable[[], float]
+    database: Database
+    content: Content
+    sweep: Sweep
+    passwords: Passwords
+    keyring: Keyring
+    issuer: TokenIssuer
+    authenticator: Authenticator
+    tokens: TokenService
+    accounts: Accounts
+    guard: Guard
+    open_repository: OpenRepository
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Services]:
+    """Open the database and the stores of a data directory that exists, migrated or not yet.
+
+    Migrates under a lock that holds over processes, so any number may start at once. Closes all on leaving.
+    """
+    disk = Pool("disk", settings.storage.threads)
+    async with Database.sqlite(_database_path(settings)) as database:
+        await database.migrate()
+        content = Content(
+            database,
+            await _stores(settings, disk),
+            grace_s=settings.garbage.grace_s,
+            uploads_per_account=settings.limits.uploads_per_account,
+            clock=clock,
+        )
+        await content.prepare()
+        yield await _assemble(settings, database, content, clock)
+
+
+def build(services: Services) -> QuartTrio:
+    """The application of one worker: the registry API and the management API behind one guard."""
+    app = QuartTrio("gateway", static_folder=None)
+    streams.install(app)
+    visits = Visits(AddressSettings.of(services.settings.server))
+    dispatch.register(app, _v2(services), visits)
+    api.register(app, _api(services, visits))
+    return app
+
+
+def worker_jobs(services: Services) -> Sequence[jobs.Job]:
+    """What a worker does besides answering."""
+    settings = services.settings
+
+    async def sweep() -> None:
+        report = await services.sweep.run()
+        _log.info(
+            "garbage_collected",
+            removed_blobs=report.removed_blobs,
+            removed_bytes=report.removed_bytes,
+            expired_uploads=report.expired_uploads,
+            purged_manifests=report.purged_manifests,
+            trouble=report.trouble,
+        )
+
+    async def forget_credentials() -> None:
+        def forget(tx: Transaction) -> None:
+            credentials.delete_expired(tx, int(services.clock()))
+
+        await services.database.transaction(forget)
+
+    return (
+        jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True),
+        jobs.Job("expired_credentials", 3600, forget_credentials, alone=True),
+        jobs.Job("signing_keys", REFRESH_INTERVAL_S, services.keyring.refresh),
+        jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
+        jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
+    )
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Run the worker's jobs around whatever is inside; on leaving they stop and write down what they hold."""
+    async with trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            await jobs.run(worker_jobs(services), database=services.database, clock=services.clock)
+
+        nursery.start_soon(work)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def _database_path(settings: Settings) -> Path:
+    return settings.storage.database or settings.storage.data / "sluice.db"
+
+
+async def _stores(settings: Settings, disk: Pool) -> dict[str, BlobStore]:
+    stores: dict[str, BlobStore] = {}
+    for name, section in settings.storage.storages.items():
+        path = section.path or settings.storage.data / "storages" / name
+        store = FilesystemStore(path, pool=disk, compression=section.compression)
+        await store.prepare()
+        stores[name] = store
+    return stores
+
+
+async def _assemble(
+    settings: Settings, database: Database, content: Content, clock: Callable[[], float]
+) -> Services:
+    access = settings.access
+    passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
+    keyring = Keyring(
+        database,
+        sealer=Sealer(await _secret_key(settings)),
+        algorithm=access.token_algorithm,
+        rotation_s=access.key_rotation_s,
+        token_lifetime_s=access.token_lifetime_s,
+        clock=clock,
+    )
+    await keyring.refresh()
+    issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
+    authenticator = Authenticator(database, passwords, issuer, clock=clock)
+    return Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        content=content,
+        sweep=Sweep(database, content, _sweep_settings(settings), clock=clock),
+        passwords=passwords,
+        keyring=keyring,
+        issuer=issuer,
+        authenticator=authenticator,
+        tokens=TokenService(
+            database,
+            authenticator,
+            issuer,
+            service=access.service,
+            refresh_lifetime_s=access.refresh_lifetime_s,
+            clock=clock,
+        ),
+        accounts=Accounts(database, passwords, clock=clock),
+        guard=Guard(database=database, authenticator=authenticator, service=access.service),
+        open_repository=opener(database=database, content=content, clock=clock),
+    )
+
+
+async def _secret_key(settings: Settings) -> bytes:
+    if settings.access.secret_key is not None:
+        return key_from_setting(settings.access.secret_key.get_secret_value())
+    return await Pool("secret_key", 1).run(load_or_create_key, settings.storage.data / "secret.key")
+
+
+def _sweep_settings(settings: Settings) -> SweepSettings:
+    garbage = settings.garbage
+    return SweepSettings(
+        grace_s=garbage.grace_s, undelete_s=garbage.undelete_s, upload_expiry_s=garbage.upload_expiry_s
+    )
+
+
+def _v2(services: Services) -> V2:
+    return V2(
+        guard=services.guard,
+        tokens=services.tokens,
+        open_repository=services.open_repository,
+        content=services.content,
+        database=services.database,
+        cpu=Pool("parse", _PARSERS),
+        limits=services.settings.limits,
+        service=services.settings.access.service,
+        body_idle_s=services.settings.server.body_idle_timeout_s,
+        clock=services.clock,
+    )
+
+
+def _api(services: Services, visits: Visits) -> api.Api:
+    return api.Api(
+        guard=services.guard,
+        visits=visits,
+        database=services.database,
+        content=services.content,
+        accounts=services.accounts,
+        settings=services.settings,
+        clock=services.clock,
+    )
