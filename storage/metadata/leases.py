@@ -1,0 +1,44 @@
+"""Leases: which process runs a periodic job, so that one of many does. A holder that dies loses it by time."""
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam
+
+from storage.metadata.tables import leases
+
+_BY_NAME = leases.c.name == bindparam("lease")
+_HELD_BY = leases.c.holder == bindparam("by")
+_FIND = sa.select(leases.c.holder, leases.c.expires_at).where(_BY_NAME)
+_INSERT = sa.insert(leases)
+_TAKE = (
+    sa.update(leases)
+    .where(_BY_NAME, _HELD_BY | (leases.c.expires_at <= bindparam("now")))
+    .values(holder=bindparam("by"), expires_at=bindparam("until"))
+)
+_RENEW = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=bindparam("until"))
+_RELEASE = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=0)
+_LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
+
+
+def take(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
+    """Hold the lease until `now + lifetime_s`; False if another holds it. Taking one's own again renews it."""
+    until = now + lifetime_s
+    if tx.execute(_FIND, {"lease": name}).one_or_none() is None:
+        tx.execute(_INSERT, {"name": name, "holder": holder, "expires_at": until})
+        return True
+    return tx.execute(_TAKE, {"lease": name, "by": holder, "now": now, "until": until}).rowcount > 0
+
+
+def renew(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
+    """Hold it until `now + lifetime_s`; False if another has taken it since: stop the job then."""
+    return tx.execute(_RENEW, {"lease": name, "by": holder, "until": now + lifetime_s}).rowcount > 0
+
+
+def release(tx: Connection, name: str, holder: str, *, ended_well_at: int | None) -> None:
+    """Let go, and note when the job ended well (None: it did not). Does nothing if another holds it by now."""
+    statement = _RELEASE if ended_well_at is None else _RELEASE.values(last_run_at=ended_well_at)
+    tx.execute(statement, {"lease": name, "by": holder})
+
+
+def last_run_at(tx: Connection, name: str) -> int | None:
+    """When the job last ended well; None if it never did."""
+    return tx.execute(_LAST_RUN_AT, {"lease": name}).scalar_one_or_none()

@@ -1,0 +1,242 @@
+"""Repositories and their settings, and the way from an image name to the repository that serves it.
+
+Names never contain `/`; a full name is `project/repository`. Image names are not looked at beyond their segments.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TypedDict, Unpack
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam
+
+from storage.errors import Conflict
+from storage.metadata import grants
+from storage.metadata.tables import projects, repositories, storages
+from storage.records import RepositoryRecord
+
+
+class RepositoryChanges(TypedDict, total=False):
+    """What may change in a repository; what is not named stays. Its storage stays: its blobs lie there."""
+
+    description: str
+    flat_alias_prefix: str | None
+    is_catch_all: bool
+    anonymous_read: bool
+    immutable_tags: Sequence[str]
+
+
+_SELECT = (
+    sa.select(
+        repositories.c.id,
+        repositories.c.project_id,
+        projects.c.name.label("project"),
+        repositories.c.name,
+        repositories.c.description,
+        repositories.c.format,
+        repositories.c.repository_type,
+        repositories.c.storage_id,
+        storages.c.name.label("storage"),
+        repositories.c.flat_alias_prefix,
+        repositories.c.is_catch_all,
+        repositories.c.anonymous_read,
+        repositories.c.immutable_tags,
+        repositories.c.created_at,
+        repositories.c.updated_at,
+    )
+    .join(projects, projects.c.id == repositories.c.project_id)
+    .join(storages, storages.c.id == repositories.c.storage_id)
+)
+_IS_CATCH_ALL = repositories.c.is_catch_all.is_(sa.true())
+_HAS_ALIAS = repositories.c.flat_alias_prefix.in_(bindparam("prefixes", expanding=True))
+_GET = _SELECT.where(repositories.c.id == bindparam("repository_id"))
+_FIND = _SELECT.where(projects.c.name == bindparam("project"), repositories.c.name == bindparam("name"))
+_BY_ALIAS = _SELECT.where(_HAS_ALIAS)
+_CATCH_ALL = _SELECT.where(_IS_CATCH_ALL)
+_ALIAS_OR_CATCH_ALL = _SELECT.where(_HAS_ALIAS | _IS_CATCH_ALL)
+# The first condition lets the index of project names find the place; the second is the exact one.
+_PAGE = (
+    _SELECT.where(
+        projects.c.name >= bindparam("after_project"),
+        (projects.c.name > bindparam("after_project")) | (repositories.c.name > bindparam("after_name")),
+    )
+    .order_by(projects.c.name, repositories.c.name)
+    .limit(bindparam("limit"))
+)
+_PAGE_OF = _PAGE.where(projects.c.name == bindparam("project"))
+_READABLE = repositories.c.id.in_(grants.readable_repositories(bindparam("readable_by")))
+_PAGE_READABLE = _PAGE.where(_READABLE)
+_PAGE_OF_READABLE = _PAGE_OF.where(_READABLE)
+_INSERT = sa.insert(repositories).returning(repositories.c.id)
+_UPDATE = sa.update(repositories).where(repositories.c.id == bindparam("repository_id"))
+_DELETE = sa.delete(repositories).where(repositories.c.id == bindparam("repository_id"))
+_PROJECT = sa.select(projects.c.name).where(projects.c.id == bindparam("project_id"))
+
+
+def create(
+    tx: Connection,
+    *,
+    project_id: int,
+    name: str,
+    description: str,
+    format: str,  # noqa: A002 - the word of the API
+    repository_type: str,
+    storage_id: int,
+    flat_alias_prefix: str | None,
+    is_catch_all: bool,
+    anonymous_read: bool,
+    immutable_tags: Sequence[str],
+    now: int,
+) -> RepositoryRecord:
+    """A new, empty repository. `Conflict` names what is taken: the name, the alias, the place of the catch-all."""
+    project = tx.execute(_PROJECT, {"project_id": project_id}).scalar_one_or_none()
+    if project is None:
+        raise Conflict(f"project {project_id} does not exist")
+    if find(tx, project, name) is not None:
+        raise Conflict(f"repository {project}/{name} exists already")
+    _require_free(tx, None, flat_alias_prefix=flat_alias_prefix, is_catch_all=is_catch_all)
+    values = {
+        "project_id": project_id,
+        "name": name,
+        "description": description,
+        "format": format,
+        "repository_type": repository_type,
+        "storage_id": storage_id,
+        "flat_alias_prefix": flat_alias_prefix,
+        "is_catch_all": is_catch_all,
+        "anonymous_read": anonymous_read,
+        "immutable_tags": json.dumps(list(immutable_tags)),
+        "settings": "{}",
+        "created_at": now,
+        "updated_at": now,
+    }
+    return _one(tx, tx.execute(_INSERT, values).scalar_one())
+
+
+def find(tx: Connection, project: str, name: str) -> RepositoryRecord | None:
+    """The repository of that name in that project."""
+    return _record(tx.execute(_FIND, {"project": project, "name": name}).one_or_none())
+
+
+def get(tx: Connection, repository_id: int) -> RepositoryRecord | None:
+    """The repository of that id."""
+    return _record(tx.execute(_GET, {"repository_id": repository_id}).one_or_none())
+
+
+def page(
+    tx: Connection, *, project: str | None, after: str, limit: int, readable_by: int | None
+) -> list[RepositoryRecord]:
+    """The next `limit` repositories by project, then name, beyond the full name `after` (empty: from the start).
+
+    `project` narrows to one project. `readable_by` is the account that must be able to read them: 0, who has no
+    grants, stands for everybody; None leaves nothing out.
+    """
+    after_project, _, after_name = after.partition("/")
+    values: dict[str, object] = {"after_project": after_project, "after_name": after_name, "limit": limit}
+    if project is not None:
+        values["project"] = project
+    if readable_by is None:
+        statement = _PAGE if project is None else _PAGE_OF
+    else:
+        values["readable_by"] = readable_by
+        statement = _PAGE_READABLE if project is None else _PAGE_OF_READABLE
+    return [_record_of(row) for row in tx.execute(statement, values)]
+
+
+def update(
+    tx: Connection, repository_id: int, *, now: int, **changes: Unpack[RepositoryChanges]
+) -> RepositoryRecord | None:
+    """Change settings and give the new record; None if there is no such repository. `Conflict` as in `create`."""
+    _require_free(
+        tx,
+        repository_id,
+        flat_alias_prefix=changes.get("flat_alias_prefix"),
+        is_catch_all=changes.get("is_catch_all", False),
+    )
+    values: dict[str, object] = {**changes, "updated_at": now}
+    if "immutable_tags" in changes:
+        values["immutable_tags"] = json.dumps(list(changes["immutable_tags"]))
+    tx.execute(_UPDATE.values(values), {"repository_id": repository_id})
+    return get(tx, repository_id)
+
+
+def delete(tx: Connection, repository_id: int) -> bool:
+    """Remove a repository with its images, upload sessions and grants; False if there is none.
+
+    Its id is never used again. Blobs stay until garbage collection finds that nothing links them.
+    """
+    return tx.execute(_DELETE, {"repository_id": repository_id}).rowcount > 0
+
+
+# --- routing -----------------------------------------------------------------------------------------------------
+
+
+def by_alias(tx: Connection, prefixes: Sequence[str]) -> RepositoryRecord | None:
+    """The repository whose flat alias prefix is the longest of `prefixes`."""
+    return _longest(tx.execute(_BY_ALIAS, {"prefixes": list(prefixes)}), prefixes) if prefixes else None
+
+
+def catch_all(tx: Connection) -> RepositoryRecord | None:
+    """The repository that serves every name which no other one does."""
+    return _record(tx.execute(_CATCH_ALL).one_or_none())
+
+
+def route(tx: Connection, name: str) -> tuple[RepositoryRecord, str] | None:
+    """The repository that serves the image `name`, and the name that the image has inside it.
+
+    In this order: `project/repository/image`; the longest flat alias prefix of whole segments with at least one
+    segment after it; the catch-all. One statement, or two where a full path might have been meant but was not.
+    """
+    project, *rest = name.split("/")
+    if len(rest) > 1 and (record := find(tx, project, rest[0])):
+        return record, "/".join(rest[1:])
+    if not rest:
+        record = catch_all(tx)
+        return (record, name) if record else None
+    prefixes = ["/".join((project, *rest[:count])) for count in range(len(rest))]
+    record = _longest(tx.execute(_ALIAS_OR_CATCH_ALL, {"prefixes": prefixes}), prefixes)
+    if record is None:
+        return None
+    prefix = record.flat_alias_prefix
+    return record, (name[len(prefix) + 1 :] if prefix in prefixes and prefix is not None else name)
+
+
+def _longest(rows: Iterable[Sequence[object]], prefixes: Sequence[str]) -> RepositoryRecord | None:
+    """Of the rows the one with the longest of the prefixes, before the one without (a catch-all)."""
+    records = (_record_of(row) for row in rows)
+    return max(records, key=lambda record: _length(record.flat_alias_prefix, prefixes), default=None)
+
+
+def _length(prefix: str | None, prefixes: Sequence[str]) -> int:
+    return len(prefix) if prefix is not None and prefix in prefixes else -1
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+
+def _require_free(
+    tx: Connection, repository_id: int | None, *, flat_alias_prefix: str | None, is_catch_all: bool
+) -> None:
+    """Raise `Conflict` if another repository has the alias, or the place of the catch-all."""
+    if flat_alias_prefix is not None:
+        holder = by_alias(tx, [flat_alias_prefix])
+        if holder is not None and holder.id != repository_id:
+            raise Conflict(f"flat alias prefix {flat_alias_prefix} belongs to repository {holder.full_name}")
+    if is_catch_all:
+        holder = catch_all(tx)
+        if holder is not None and holder.id != repository_id:
+            raise Conflict(f"repository {holder.full_name} is the catch-all already; there can be one")
+
+
+def _one(tx: Connection, repository_id: int) -> RepositoryRecord:
+    return _record_of(tx.execute(_GET, {"repository_id": repository_id}).one())
+
+
+def _record(row: Sequence[object] | None) -> RepositoryRecord | None:
+    return None if row is None else _record_of(row)
+
+
+def _record_of(row: Sequence[object]) -> RepositoryRecord:
+    values = list(row)
+    values[-3] = tuple(json.loads(str(values[-3])))  # immutable_tags
+    return RepositoryRecord(*values)  # type: ignore[arg-type]  # a row is untyped; _SELECT says what it holds
