@@ -155,9 +155,7 @@ async def _stores(settings: Settings, disk: Pool) -> dict[str, BlobStore]:
     return stores
 
 
-async def _assemble(
-    settings: Settings, database: Database, content: Content, clock: Callable[[], float]
-) -> Services:
+async def _assemble(settings: Settings, database: Database, content: Content, clock: Callable[[], float]) -> Services:
     access = settings.access
     passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
     keyring = Keyring(

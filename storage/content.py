@@ -271,4 +271,3 @@ class Content:
         batch, self._touched = self._touched, set()
         if batch:
             await self._database.transaction(blobs.touch, sorted(batch), now=self.now())
-

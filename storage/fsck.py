@@ -116,9 +116,7 @@ class Fsck:
             if kind == "damaged":
                 await self._content.store(blob.storage_id).quarantine(blob.stored.key)
         stored = blob.stored
-        return Finding(
-            kind, name, stored.key, stored.digest, stored.stored_bytes, detail, tuple(images), self._repair
-        )
+        return Finding(kind, name, stored.key, stored.digest, stored.stored_bytes, detail, tuple(images), self._repair)
 
     async def _orphans(self, storage_id: int) -> AsyncIterator[Finding]:
         """Objects without a row that are older than the grace period: younger ones may be commits in flight."""
@@ -134,9 +132,7 @@ class Fsck:
                 repaired = False
                 if self._repair:
                     now = int(self._clock())
-                    repaired = await self._database.transaction(
-                        garbage.remove_orphan, storage_id, stored.key, now=now
-                    )
+                    repaired = await self._database.transaction(garbage.remove_orphan, storage_id, stored.key, now=now)
                 yield Finding(
                     "orphan", name, stored.key, stored.digest, stored.stored_bytes, "no row has it", (), repaired
                 )

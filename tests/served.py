@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 ADMIN: Final = ("admin", "correct-horse-battery")
 _START_S: Final = 30.0
@@ -76,7 +76,7 @@ class Served:
     def log_path(self) -> Path:
         return self.directory / "serve.log"
 
-    def __enter__(self) -> "Served":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -88,7 +88,8 @@ class Served:
         """Start the process and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gateway", "serve", "--data", str(self.data), "--listen", self.address]
-        environment = {**os.environ, "SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
+        settings = {"SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
+        environment = {**os.environ, **settings}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen([*command, *self.arguments], env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + _START_S
@@ -98,7 +99,7 @@ class Served:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.request("GET", "/health").status == 200:
                     return
-            time.sleep(0.05)  # noqa: TID251  # a real process is being waited for, with a deadline
+            time.sleep(0.05)  # a real process is being waited for, with a deadline
         raise AssertionError(f"sluice serve did not answer within {_START_S} s:\n{self.log()}")
 
     def stop(self) -> int:
@@ -108,7 +109,7 @@ class Served:
         return self.process.wait(_STOP_S)
 
     def kill(self) -> None:
-        """kill -9: the process has no chance to tidy up."""
+        """End it as kill -9 does: the process has no chance to tidy up."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(_STOP_S)

@@ -39,4 +39,5 @@ class Call:
 
     @property
     def account_id(self) -> int | None:
+        """The caller's account; None for anonymous callers."""
         return self.principal.account.id if self.principal.account else None

@@ -72,9 +72,7 @@ def translate(error: BaseException, *, request_id: str) -> RegistryError:
     if (known := _request(error)) is not None:
         return known
     _log.error("request_failed", request_id=request_id, exc_info=error)
-    return RegistryError(
-        Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500
-    )
+    return RegistryError(Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500)
 
 
 def _request(error: BaseException) -> RegistryError | None:
@@ -116,9 +114,7 @@ def _storage(error: StorageError, *, request_id: str) -> RegistryError:
         case TooManyUploads():
             return RegistryError(Code.TOOMANYREQUESTS, str(error), headers={"Retry-After": "60"})
         case Busy():
-            return RegistryError(
-                Code.BLOB_UPLOAD_INVALID, "another request is using this upload session", status=409
-            )
+            return RegistryError(Code.BLOB_UPLOAD_INVALID, "another request is using this upload session", status=409)
         case Conflict():
             return RegistryError(Code.DENIED, str(error), status=409)
         case StorageFull():

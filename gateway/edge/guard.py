@@ -125,9 +125,7 @@ class Guard:
     def refusal(self, visit: Visit, *, scope: str | None, message: str, error: str | None = None) -> RegistryError:
         """401 with the one Bearer challenge (rows CH-02 to CH-09)."""
         header = challenge(realm=visit.realm(), service=self._service, scope=scope, error=error)
-        return RegistryError(
-            Code.UNAUTHORIZED, message, detail=_detail(scope), headers={"WWW-Authenticate": header}
-        )
+        return RegistryError(Code.UNAUTHORIZED, message, detail=_detail(scope), headers={"WWW-Authenticate": header})
 
 
 def _look(tx: Transaction, principal: Principal, name: str) -> tuple[RepositoryRecord, str, frozenset[Action]] | None:

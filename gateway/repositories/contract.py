@@ -32,7 +32,9 @@ class Repository(Protocol):
     """Reading. `image` is the name inside the repository."""
 
     @property
-    def record(self) -> RepositoryRecord: ...
+    def record(self) -> RepositoryRecord:
+        """The row that this repository is."""
+        ...
 
     async def manifest(self, image: str, reference: Tag | Digest) -> Document:
         """The exact bytes; MANIFEST_UNKNOWN."""

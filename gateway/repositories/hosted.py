@@ -56,17 +56,20 @@ class HostedRepository:
 
     @property
     def record(self) -> RepositoryRecord:
+        """The row that this repository is."""
         return self._record
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     async def manifest(self, image: str, reference: Tag | Digest) -> Document:
+        """See `contract.Repository.manifest`."""
         document = await self._database.read(_read_manifest, self._record.id, image, reference)
         if document is None:
             raise self._manifest_unknown(image, reference)
         return document
 
     async def find_blob(self, image: str, digest: Digest) -> FoundBlob:
+        """See `contract.Repository.find_blob`."""
         found = await self._database.read(images.find, self._record.id, image)
         if found is None:
             raise blob_unknown(digest)
@@ -76,9 +79,12 @@ class HostedRepository:
             raise blob_unknown(digest) from None
 
     def open_blob(self, found: FoundBlob, span: Span) -> AbstractAsyncContextManager[BlobReader]:
+        """See `contract.Repository.open_blob`."""
         return self._content.open(found, span)
 
     async def tags(self, image: str, *, after: str, limit: int) -> list[str]:
+        """See `contract.Repository.tags`."""
+
         def page(tx: Transaction) -> list[str] | None:
             found = images.find(tx, self._record.id, image)
             return tags.page(tx, found.id, after=after, limit=limit) if found else None
@@ -91,19 +97,21 @@ class HostedRepository:
     async def referrers(
         self, image: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
     ) -> list[ManifestRecord]:
+        """See `contract.Repository.referrers`."""
+
         def page(tx: Transaction) -> list[ManifestRecord]:
             found = images.find(tx, self._record.id, image)
             if found is None:
                 return []
-            return manifests.referrers(
-                tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit
-            )
+            return manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
 
         return await self._database.survey(page)
 
     # --- writing ------------------------------------------------------------------------------------------------
 
     async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag) -> None:
+        """See `contract.WritableRepository.put_manifest`."""
+
         def put(tx: Transaction) -> None:
             now = int(self._clock())
             target = images.ensure(tx, self._record, image, now=now)
@@ -117,6 +125,8 @@ class HostedRepository:
         await self._database.transaction(put)
 
     async def delete_tag(self, image: str, tag: Tag, *, admit: AdmitDelete) -> None:
+        """See `contract.WritableRepository.delete_tag`."""
+
         def delete(tx: Transaction) -> bool:
             target = images.find(tx, self._record.id, image)
             found = tags.find(tx, target.id, tag.name) if target else None
@@ -129,6 +139,8 @@ class HostedRepository:
             raise self._manifest_unknown(image, tag)
 
     async def delete_manifest(self, image: str, digest: Digest, *, admit: AdmitDelete) -> None:
+        """See `contract.WritableRepository.delete_manifest`."""
+
         def delete(tx: Transaction) -> bool:
             target = images.find(tx, self._record.id, image)
             found = manifests.find(tx, target.id, digest) if target else None
@@ -143,6 +155,8 @@ class HostedRepository:
             raise self._manifest_unknown(image, digest)
 
     async def delete_blob(self, image: str, digest: Digest) -> None:
+        """See `contract.WritableRepository.delete_blob`."""
+
         def delete(tx: Transaction) -> bool:
             target = images.find(tx, self._record.id, image)
             return target is not None and blobs.unlink(tx, target.id, digest)
@@ -215,9 +229,7 @@ def _refuse_wrong_sizes(items: Sequence[Descriptor], sizes: dict[Digest, int]) -
             raise size_invalid(f"{item.digest} has {actual} bytes, the manifest says {item.size_bytes}")
 
 
-def _store(
-    tx: Transaction, image: ImageRecord, push: Push, references: Sequence[ReferenceRecord], *, now: int
-) -> int:
+def _store(tx: Transaction, image: ImageRecord, push: Push, references: Sequence[ReferenceRecord], *, now: int) -> int:
     subject = push.manifest.subject
     return manifests.put(
         tx,

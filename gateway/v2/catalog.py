@@ -5,7 +5,7 @@ from quart.wrappers import Request
 
 from gateway.access.principal import Principal
 from gateway.access.rights import readable_repositories
-from gateway.oci.listing import catalog_document, next_link, page_size
+from gateway.oci.listing import catalog_document, cursor, next_link, page_size
 from gateway.v2.answers import entity
 from gateway.v2.services import V2
 from storage import Transaction
@@ -15,7 +15,7 @@ from storage.metadata import images
 async def get(v2: V2, principal: Principal, request: Request) -> Response:
     """Full names in bytewise order beyond `last`, filtered before they are counted (security row A20)."""
     limit = page_size(request.args.get("n"), cap=v2.limits.tags_page)
-    after = request.args.get("last", "")
+    after = cursor(request.args.get("last"))
 
     def page(tx: Transaction) -> list[str]:
         readable = readable_repositories(tx, principal)

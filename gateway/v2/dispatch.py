@@ -7,10 +7,12 @@ answered here, also when it is wrong (rows GEN-09 to GEN-13, A19, A25).
 from quart import Quart, Response, request
 from quart.wrappers import Request
 
+from gateway.access.actions import Action
 from gateway.edge.call import Visit
 from gateway.edge.failures import answer
 from gateway.edge.visits import Visits
 from gateway.oci.errors import Code, RegistryError, unsupported
+from gateway.oci.names import parse_name
 from gateway.oci.paths import METHODS, Catalog, Target, Token, Unknown, split
 from gateway.oci.paths import Base as Registry
 from gateway.v2 import catalog, token
@@ -61,6 +63,7 @@ async def _answer(v2: V2, visit: Visit, raw_path: bytes, incoming: Request) -> R
 
 async def _image(v2: V2, visit: Visit, target: Target, incoming: Request) -> Response:
     route = ROUTES[type(target), incoming.method]
+    if route.need is Action.PUSH:  # what is made now must be addressable by every client (row GEN-02)
+        parse_name(target.name, address_bytes=len(visit.external.host))  # type: ignore[union-attr]
     call = await v2.guard.enter(visit, target.name, route.need)  # type: ignore[union-attr]  # the others went before
     return await route.handler(v2, call, target, incoming)
-

@@ -7,10 +7,10 @@ from quart import Response
 from quart.wrappers import Request
 
 from gateway.edge.call import Call
-from gateway.edge.streams import read_whole
+from gateway.edge.streams import BodyTooLarge, read_whole
 from gateway.oci import paths
 from gateway.oci.conditions import accepts, if_match, if_none_match
-from gateway.oci.errors import Code, RegistryError, digest_invalid, manifest_unknown, unsupported
+from gateway.oci.errors import Code, RegistryError, digest_invalid, manifest_unknown, too_large, unsupported
 from gateway.oci.manifest import Manifest, parse
 from gateway.oci.names import Tag, parse_digest, parse_reference
 from gateway.oci.strict_json import LARGE_BYTES
@@ -45,7 +45,7 @@ async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
     repository = _writable(v2, call)
     reference = parse_reference(target.reference_text, writing=True)
     extra = _tags_asked(request)
-    content = await read_whole(request, limit_bytes=v2.limits.manifest_bytes, idle_s=v2.body_idle_s)
+    content = await _read(v2, request)
     digest = _digest_of(content, reference, request)
     manifest = await _parse(v2, content, request.headers.get("Content-Type"))
     names = tuple(dict.fromkeys((reference.name, *extra) if isinstance(reference, Tag) else extra))
@@ -101,6 +101,13 @@ def _digest_of(content: bytes, reference: Tag | Digest, request: Request) -> Dig
     if actual != claimed:
         raise digest_invalid(f"the manifest has digest {actual}, not {claimed}")
     return actual
+
+
+async def _read(v2: V2, request: Request) -> bytes:
+    try:
+        return await read_whole(request, limit_bytes=v2.limits.manifest_bytes, idle_s=v2.body_idle_s)
+    except BodyTooLarge as error:
+        raise too_large(error.limit_bytes, code=Code.MANIFEST_INVALID) from None
 
 
 async def _parse(v2: V2, content: bytes, content_type: str | None) -> Manifest:

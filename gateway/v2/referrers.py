@@ -8,7 +8,7 @@ from quart.wrappers import Request
 
 from gateway.edge.call import Call
 from gateway.oci import paths
-from gateway.oci.listing import next_link
+from gateway.oci.listing import cursor, next_link
 from gateway.oci.names import parse_digest
 from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
 from gateway.v2.answers import entity
@@ -25,7 +25,7 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
     wanted = request.args.get("artifactType")
     repository = v2.open_repository(call.repository)
     rows = await repository.referrers(
-        call.image, subject, artifact_type=wanted, after=request.args.get("last", ""), limit=_ROWS + 1
+        call.image, subject, artifact_type=wanted, after=cursor(request.args.get("last")), limit=_ROWS + 1
     )
     body, shown = build_page([_referrer(row) for row in rows[:_ROWS]], limit_bytes=v2.limits.manifest_bytes)
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}

@@ -6,7 +6,7 @@ from quart.wrappers import Request
 from gateway.edge.call import Call
 from gateway.oci import paths
 from gateway.oci.errors import Code, RegistryError, name_unknown
-from gateway.oci.listing import next_link, page_size, tags_document
+from gateway.oci.listing import cursor, next_link, page_size, tags_document
 from gateway.v2.answers import entity
 from gateway.v2.services import V2
 
@@ -17,7 +17,7 @@ async def get(v2: V2, call: Call, target: paths.Tags, request: Request) -> Respo
     limit = page_size(wanted, cap=v2.limits.tags_page)
     repository = v2.open_repository(call.repository)
     try:
-        names = await repository.tags(call.image, after=request.args.get("last", ""), limit=limit + 1)
+        names = await repository.tags(call.image, after=cursor(request.args.get("last")), limit=limit + 1)
     except RegistryError as error:
         if error.code is Code.NAME_UNKNOWN:
             raise name_unknown(target.name) from None

@@ -47,9 +47,10 @@ _ALGORITHM: Final = re.compile(r"[a-z0-9]{1,20}")
 async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> Response:
     """Open a session; or mount a blob; or take the whole blob in this one request (rows UP-01, UP-05, MT)."""
     _require_writable(v2, call)
-    if "mount" in request.args and await _mount(v2, call, request):
-        digest = parse_digest(request.args["mount"])
-        return created(f"/v2/{target.name}/blobs/{digest}", digest)
+    if "mount" in request.args:
+        mounted = parse_digest(request.args["mount"])
+        if await _mount(v2, call, mounted, request.args.get("from", "")):
+            return created(f"/v2/{target.name}/blobs/{mounted}", mounted)
     digest = _digest_asked(request) if "digest" in request.args else None
     algorithm = _algorithm_asked(request)
     record = await v2.content.begin(call.repository, call.image, account_id=_account(call), algorithm=algorithm)
@@ -154,15 +155,14 @@ async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Respons
     return created(f"/v2/{call.name}/blobs/{digest}", digest)
 
 
-async def _mount(v2: V2, call: Call, request: Request) -> bool:
+async def _mount(v2: V2, call: Call, digest: Digest, source_text: str) -> bool:
     """Link the blob from where the caller may pull it. False: the client has to send it (rows MT-01 to MT-08).
 
     A caller who may not pull the source learns nothing: a token that never asked for it is told to ask (401 with both
     scopes), everybody else gets the same session as for a blob that does not exist (security.md 3.1).
     """
-    digest = parse_digest(request.args["mount"])
     try:
-        source_name = parse_name(request.args.get("from", ""))
+        source_name = parse_name(source_text)
     except RegistryError:
         return False
     source = await v2.guard.also(call, source_name, Action.PULL)
