@@ -44,6 +44,7 @@ class FoundBlob:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes of the blob as the client sent it."""
         return self.record.stored.size_bytes
 
 
@@ -77,6 +78,7 @@ class Content:
         self._names = await self._database.transaction(ensure)
 
     def now(self) -> int:
+        """Unix seconds of the clock that all rows are written with."""
         return int(self._clock())
 
     def storage_id(self, name: str) -> int:
@@ -84,6 +86,7 @@ class Content:
         return next(identity for identity, known in self._names.items() if known == name)
 
     def storage_names(self) -> Mapping[int, str]:
+        """Configured storages by row id."""
         return self._names
 
     def store(self, storage_id: int) -> BlobStore:

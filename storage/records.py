@@ -38,6 +38,7 @@ class RepositoryRecord:
 
     @property
     def full_name(self) -> str:
+        """Project and repository, as the first two segments of an image's full name."""
         return f"{self.project}/{self.name}"
 
 
@@ -151,6 +152,7 @@ class Document:
 
     @property
     def size_bytes(self) -> int:
+        """Length of the manifest."""
         return len(self.content)
 
 
@@ -171,7 +173,10 @@ class ManifestRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceRecord:
-    """One thing a manifest needs. `role`: config, layer or child; `blob_id` null for children and absent foreign layers."""
+    """One thing a manifest needs. `role`: config, layer or child.
+
+    `blob_id` is None for children and for foreign layers that were never pushed.
+    """
 
     role: str
     digest: Digest

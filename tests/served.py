@@ -43,6 +43,7 @@ class Reply:
     body: bytes
 
     def json(self) -> Any:
+        """The body as JSON."""
         return json.loads(self.body)
 
     def codes(self) -> list[str]:
@@ -62,18 +63,22 @@ class Served:
 
     @property
     def address(self) -> str:
+        """Host and port, as clients write them before a name."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
+        """The base URL."""
         return f"http://{self.address}"
 
     @property
     def data(self) -> Path:
+        """Its data directory."""
         return self.directory / "data"
 
     @property
     def log_path(self) -> Path:
+        """Where its output goes."""
         return self.directory / "serve.log"
 
     def __enter__(self) -> Self:

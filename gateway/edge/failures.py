@@ -105,10 +105,35 @@ def _access(error: AccessError) -> RegistryError:
 
 def _storage(error: StorageError, *, request_id: str) -> RegistryError:
     match error:
+        case StorageFull():
+            _log.error("storage_full", request_id=request_id, error=str(error))
+            return unavailable(
+                "the registry has no space left; nothing was lost, retry when there is room", 60, status=507
+            )
+        case Damaged():
+            _log.error("blob_damaged", request_id=request_id, error=str(error))
+            return unavailable("the stored content is damaged; the operator has to run sluice fsck", 60)
+        case UploadUnknown() | BlobUnknown() | NotFound():
+            return _unknown(error)
+        case DigestMismatch() | TooManyUploads() | Busy() | Conflict():
+            return _of_the_request(error)
+        case _:
+            _log.error("storage_unavailable", request_id=request_id, error=str(error))
+            return unavailable("storage is not available for the moment", _RETRY_AFTER_S)
+
+
+def _unknown(error: NotFound) -> RegistryError:
+    match error:
         case UploadUnknown():
             return blob_upload_unknown()
         case BlobUnknown():
             return RegistryError(Code.BLOB_UNKNOWN, str(error))
+        case _:
+            return RegistryError(Code.NAME_UNKNOWN, str(error))
+
+
+def _of_the_request(error: DigestMismatch | TooManyUploads | Busy | Conflict) -> RegistryError:
+    match error:
         case DigestMismatch():
             return digest_invalid(str(error))
         case TooManyUploads():
@@ -117,15 +142,3 @@ def _storage(error: StorageError, *, request_id: str) -> RegistryError:
             return RegistryError(Code.BLOB_UPLOAD_INVALID, "another request is using this upload session", status=409)
         case Conflict():
             return RegistryError(Code.DENIED, str(error), status=409)
-        case StorageFull():
-            _log.error("storage_full", request_id=request_id, error=str(error))
-            full = "the registry has no space left; nothing was lost, retry when there is room"
-            return RegistryError(Code.UNAVAILABLE, full, status=507, headers={"Retry-After": "60"})
-        case Damaged():
-            _log.error("blob_damaged", request_id=request_id, error=str(error))
-            return unavailable("the stored content is damaged; the operator has to run sluice fsck", 60)
-        case NotFound():
-            return RegistryError(Code.NAME_UNKNOWN, str(error))
-        case _:
-            _log.error("storage_unavailable", request_id=request_id, error=str(error))
-            return unavailable("storage is not available for the moment", _RETRY_AFTER_S)

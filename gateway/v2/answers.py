@@ -44,8 +44,9 @@ def created(location: str, digest: Digest, headers: Mapping[str, str] | None = N
 
 
 def session_headers(target: Upload, offset: int) -> dict[str, str]:
-    """Where the session is and how far it came. Docker needs `0-0` even for nothing (row UP-07); all state is in the
-    path (rows UP-02, UP-03).
+    """Where the session is and how far it came.
+
+    Docker needs `0-0` even for nothing (row UP-07); all state is in the path (rows UP-02, UP-03).
     """
     return {
         "Location": f"/v2/{target.name}/blobs/uploads/{target.upload_id}",

@@ -1,4 +1,7 @@
-"""Blobs: GET, HEAD and DELETE (rows BG, DL-05). Whole, a range, or several ranges; never more than a chunk in memory."""
+"""Blobs: GET, HEAD and DELETE (rows BG, DL-05).
+
+Whole, a range, or several ranges; never more than a chunk in memory.
+"""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence

@@ -1,5 +1,6 @@
-"""The route table of /v2: what each target answers to each method, and the right it needs. A route that is not here
-does not exist; the authorisation matrix of the tests is generated from it.
+"""The route table of /v2: what each target answers to each method, and the right it needs.
+
+A route that is not here does not exist; the authorisation matrix of the tests is generated from it.
 """
 
 import enum

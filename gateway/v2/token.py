@@ -4,7 +4,7 @@ Partial or empty grants are still 200; wrong credentials are 401; it never answe
 client (row TOK-22).
 """
 
-import datetime
+import datetime as dt
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
@@ -93,7 +93,7 @@ def _refusal(v2: V2) -> RegistryError:
 
 
 def _reply(granted: TokenAnswer) -> dict[str, object]:
-    issued = datetime.datetime.fromtimestamp(granted.issued_at, datetime.UTC)
+    issued = dt.datetime.fromtimestamp(granted.issued_at, dt.UTC)
     reply: dict[str, object] = {
         "token": granted.token,
         "access_token": granted.token,
