@@ -1,8 +1,8 @@
 """Blobs kept compressed at rest: independent zstd frames with a table at the end, so that any span stays cheap.
 
 The file is a valid `.zst` in the published "seekable format" of zstd, version 0.1.0 (contrib/seekable_format in its
-sources): frames of 256 KiB of content each, then one skippable frame that holds the sizes of all of them. Any zstd
-tool unpacks it. All numbers are little-endian and 32 bits wide:
+sources), so any zstd tool unpacks it: frames of 256 KiB of content each (the last may be shorter), then one skippable
+frame with the sizes of all of them. All numbers are little-endian and 32 bits wide:
 
     frame ... frame | 0x184D2A5E, length of what follows | (compressed size, content size) per frame
                     | number of frames, one byte of flags (0 here), 0x8F92EAB1
@@ -42,10 +42,10 @@ _TURN_BYTES: Final = 8 * 1024 * 1024
 _SKIPPABLE_MAGIC: Final = 0x184D2A5E
 _SEEKABLE_MAGIC: Final = 0x8F92EAB1
 _HEADER: Final = struct.Struct("<II")
-_ENTRY: Final = struct.Struct("<II")
 _FOOTER: Final = struct.Struct("<IBI")
-# Table entries read at once, 64 KiB: enough for 2 GiB of content.
-_SLICE_ENTRIES: Final = 8192
+_ENTRY_BYTES: Final = 8
+# Frames whose table entries are read at once: 64 KiB, for 2 GiB of content.
+_SLICE_FRAMES: Final = 8192
 
 Pread = Callable[[int, int, int], bytes | None]
 """`os.pread` (descriptor, size, offset), or one that gives None instead of waiting for the disk."""
@@ -94,8 +94,8 @@ class Writer:
         end = min(self._position + _TURN_BYTES, self._size_bytes)
         while self._position < end:
             content = os.pread(self._source, min(FRAME_BYTES, end - self._position), self._position)
-            if not content:
-                raise Damaged(f"source of {self._size_bytes} bytes ends after {self._position}")
+            if len(content) != min(FRAME_BYTES, end - self._position):
+                raise Damaged(f"{self._size_bytes} bytes were to be compressed, but they end near {self._position}")
             self._hasher.update(content)
             frame = self._compressor.compress(content)
             _append(self._target, frame)
@@ -108,8 +108,8 @@ class Writer:
         if actual != digest:
             raise DigestMismatch(claimed=str(digest), actual=str(actual))
         count = len(self._entries) // 2
-        _append(self._target, _HEADER.pack(_SKIPPABLE_MAGIC, count * _ENTRY.size + _FOOTER.size))
-        _append(self._target, _little_endian(self._entries).tobytes())
+        _append(self._target, _HEADER.pack(_SKIPPABLE_MAGIC, count * _ENTRY_BYTES + _FOOTER.size))
+        _append(self._target, _swapped_if_needed(self._entries).tobytes())
         _append(self._target, _FOOTER.pack(count, 0, _SEEKABLE_MAGIC))
 
 
@@ -124,35 +124,35 @@ class Frames:
         self._descriptor = descriptor
         self._what = what
         self._count, self._table_at = _read_footer(descriptor, what)
-        self._slice_index = -1
         self._slice = array("I")
-        self._index = 0
-        self._content_at = 0
+        self._slice_number = -1
+        self._index = start // FRAME_BYTES
         self._frame_at = 0
-        self.size_bytes = self._check_table(start)
+        self.size_bytes = self._check_table()
 
     def chunk(self, position: int, stop: int, pread: Pread) -> bytes | None:
         """Bytes from `position` to the end of its frame or to `stop`, whichever comes first; at least one.
 
-        `position` is the `start` given, or where the last chunk ended. None, and nothing moved, if `pread` gave
-        less than was asked and may have more later. Decompressing costs about 0.25 ms, so a loop may do it itself.
-        Raises `Damaged` when the frame is not what the table says.
+        `position` is the `start` given, or where the last chunk ended. None, and nothing moved, if `pread` gave None.
+        Decompressing costs about 0.2 ms, so a loop may do it itself. Raises `Damaged` when the frame is not what the
+        table says.
         """
-        entry = self._entry(pread)
-        if entry is None:
+        if not self._load_slice(self._index // _SLICE_FRAMES, pread):
             return None
-        stored_bytes, content_bytes = entry
+        place = 2 * (self._index % _SLICE_FRAMES)
+        stored_bytes, content_bytes = self._slice[place], self._slice[place + 1]
         frame = pread(self._descriptor, stored_bytes, self._frame_at)
         if frame is None:
             return None
+        content = self._decompress(frame, stored_bytes=stored_bytes, content_bytes=content_bytes)
+        content_at = self._index * FRAME_BYTES
+        self._index += 1
+        self._frame_at += stored_bytes
+        return content[position - content_at : stop - content_at]
+
+    def _decompress(self, frame: bytes, *, stored_bytes: int, content_bytes: int) -> bytes:
         if len(frame) != stored_bytes:
             raise Damaged(f"{self._what}: the file ends within frame {self._index}")
-        content = self._decompress(frame, content_bytes)
-        chunk = content[position - self._content_at : stop - self._content_at]
-        self._step(stored_bytes, content_bytes)
-        return chunk
-
-    def _decompress(self, frame: bytes, content_bytes: int) -> bytes:
         try:
             # Before decompressing, because zstd allocates what the frame claims.
             if zstandard.frame_content_size(frame) != content_bytes:
@@ -161,59 +161,36 @@ class Frames:
         except zstandard.ZstdError as error:
             raise Damaged(f"{self._what}: frame {self._index} cannot be decompressed") from error
 
-    def _step(self, stored_bytes: int, content_bytes: int) -> None:
-        self._index += 1
-        self._frame_at += stored_bytes
-        self._content_at += content_bytes
-
-    def _entry(self, pread: Pread) -> tuple[int, int] | None:
-        wanted, place = divmod(self._index, _SLICE_ENTRIES)
-        if wanted != self._slice_index:
-            entries = self._read_slice(wanted, pread)
-            if entries is None:
-                return None
-            self._slice, self._slice_index = entries, wanted
-        return self._slice[2 * place], self._slice[2 * place + 1]
-
-    def _read_slice(self, index: int, pread: Pread) -> "array[int] | None":
-        first = index * _SLICE_ENTRIES
-        size_bytes = min(_SLICE_ENTRIES, self._count - first) * _ENTRY.size
-        text = pread(self._descriptor, size_bytes, self._table_at + first * _ENTRY.size)
+    def _load_slice(self, number: int, pread: Pread) -> bool:
+        if number == self._slice_number:
+            return True
+        first = number * _SLICE_FRAMES
+        size_bytes = min(_SLICE_FRAMES, self._count - first) * _ENTRY_BYTES
+        text = pread(self._descriptor, size_bytes, self._table_at + first * _ENTRY_BYTES)
         if text is None:
-            return None
+            return False
         if len(text) != size_bytes:
             raise Damaged(f"{self._what}: the table ends early")
-        return _little_endian(array("I", text))
+        self._slice, self._slice_number = _swapped_if_needed(array("I", text)), number
+        return True
 
-    def _check_table(self, start: int) -> int:
-        """Add up the table, stop at the frame that holds `start`, and give the content's size."""
-        content_at = frame_at = 0
-        found = False
-        for number in range(-(-self._count // _SLICE_ENTRIES)):
-            entries = self._read_slice(number, os.pread)
-            assert entries is not None  # noqa: S101 - os.pread waits
-            stored, content = entries[0::2], entries[1::2]
-            possible = (
-                1 <= min(content) <= max(content) <= FRAME_BYTES and 1 <= min(stored) <= max(stored) <= _MOST_STORED
-            )
-            if not possible:
+    def _check_table(self) -> int:
+        """Check every entry, add up where the first frame lies, and give the content's size."""
+        total_bytes = 0
+        for number in range(-(-self._count // _SLICE_FRAMES)):
+            self._load_slice(number, os.pread)
+            stored, content = self._slice[0::2], self._slice[1::2]
+            first = number * _SLICE_FRAMES
+            full = len(content) - (first + len(content) == self._count)  # the last frame of all may be shorter
+            if content[:full].count(FRAME_BYTES) != full or not 1 <= content[-1] <= FRAME_BYTES:
                 raise Damaged(f"{self._what}: a frame of impossible size")
-            next_content_at, next_frame_at = content_at + sum(content), frame_at + sum(stored)
-            if not found and start < next_content_at:
-                self._seek(start, number * _SLICE_ENTRIES, (content_at, frame_at), entries)
-                found = True
-            content_at, frame_at = next_content_at, next_frame_at
-        if frame_at != self._table_at - _HEADER.size:
+            if min(stored) < 1 or max(stored) > _MOST_STORED:
+                raise Damaged(f"{self._what}: a frame of impossible size")
+            total_bytes += sum(stored)
+            self._frame_at += sum(stored[: max(self._index - first, 0)])
+        if total_bytes != self._table_at - _HEADER.size:
             raise Damaged(f"{self._what}: the table does not add up to the file's size")
-        return content_at
-
-    def _seek(self, start: int, first: int, at: tuple[int, int], entries: "array[int]") -> None:
-        self._index, (self._content_at, self._frame_at) = first, at
-        for place in range(0, len(entries), 2):
-            stored_bytes, content_bytes = entries[place], entries[place + 1]
-            if start < self._content_at + content_bytes:
-                return
-            self._step(stored_bytes, content_bytes)
+        return (self._count - 1) * FRAME_BYTES + self._slice[-1]
 
 
 def read_size(descriptor: int, what: str) -> int:
@@ -224,11 +201,11 @@ def read_size(descriptor: int, what: str) -> int:
 def _read_footer(descriptor: int, what: str) -> tuple[int, int]:
     """Number of frames and the offset of their table."""
     file_bytes = os.fstat(descriptor).st_size
-    least_bytes = _HEADER.size + _ENTRY.size + _FOOTER.size
+    least_bytes = _HEADER.size + _ENTRY_BYTES + _FOOTER.size
     if file_bytes < least_bytes:
         raise Damaged(f"{what}: too short for a table")
     count, flags, magic = _FOOTER.unpack(_exactly(descriptor, _FOOTER.size, file_bytes - _FOOTER.size, what))
-    table_bytes = count * _ENTRY.size + _FOOTER.size
+    table_bytes = count * _ENTRY_BYTES + _FOOTER.size
     header_at = file_bytes - table_bytes - _HEADER.size
     if magic != _SEEKABLE_MAGIC or flags != 0 or count == 0 or header_at < 0:
         raise Damaged(f"{what}: no valid table at the end")
@@ -250,7 +227,7 @@ def _append(descriptor: int, text: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _little_endian(entries: "array[int]") -> "array[int]":
+def _swapped_if_needed(entries: "array[int]") -> "array[int]":
     """The entries in the file's byte order, or back; nothing to do on most machines."""
     if struct.pack("=I", 1) == struct.pack("<I", 1):
         return entries
