@@ -21,7 +21,7 @@ _TAIL: Final = b"]}"
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """A manifest with a subject, as it is listed: its effective artifact type and all its annotations (RF-06, RF-07)."""
+    """A manifest with a subject, as it is listed: with its effective artifact type (RF-07) and all annotations."""
 
     media_type: str
     digest: Digest

@@ -62,10 +62,11 @@ def format_scope(scope: Scope) -> str:
 def challenge(*, realm: str, service: str, scope: str | None, error: str | None) -> str:
     """The value of `WWW-Authenticate` (CH-02 to CH-08): all quoted, in the order realm, service, scope, error.
 
-    `realm` is an absolute URL, `scope` one or several of `format_scope` with spaces between (CH-06), `error` is `invalid_token` or `insufficient_scope`.
-    Raises ValueError, before anything is sent, for an empty value, one with quotes, backslashes, control or non-ASCII
-    characters, a realm that is not http(s), and a service with `basic` or `bearer` in it: some clients take the last
-    such word of the header for the scheme (CH-05). In a repository's name the word cannot be helped.
+    `realm` is an absolute URL, `scope` one of `format_scope` or several with spaces between (CH-06), `error` is
+    `invalid_token` or `insufficient_scope`. Raises ValueError, before anything is sent, for an empty value, one with
+    quotes, backslashes, control or non-ASCII characters, a realm that is not http(s), and a service with `basic` or
+    `bearer` in it: some clients take the last such word of the header for the scheme (CH-05). In a repository's name
+    the word cannot be helped.
     """
     if not realm.startswith(("http://", "https://")):
         raise ValueError(f"realm must be an absolute http or https URL, not {realm[:80]!a}")
