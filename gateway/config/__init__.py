@@ -1,0 +1,26 @@
+"""Configuration: one frozen tree, from defaults, a TOML file, the environment and the command line, in that order.
+
+Unknown keys are errors and all mistakes are reported together. `docs/configuration.md` is generated from here. Knows
+nothing of what the settings are used for.
+"""
+
+from gateway.config.loading import ConfigInvalid, Mistake, load
+from gateway.config.reference import reference
+from gateway.config.rendering import render
+from gateway.config.settings import Access, DirectoryStorage, Garbage, Limits, Logs, Server, Settings, Storage
+
+__all__ = [
+    "Access",
+    "ConfigInvalid",
+    "DirectoryStorage",
+    "Garbage",
+    "Limits",
+    "Logs",
+    "Mistake",
+    "Server",
+    "Settings",
+    "Storage",
+    "load",
+    "reference",
+    "render",
+]

@@ -1,0 +1,50 @@
+"""The effective tree is printed as a file that would give it again, but for secrets."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config import Access, DirectoryStorage, Server, Settings, Storage, load, render
+
+_PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(Path)
+_SETTINGS = st.builds(
+    Settings,
+    server=st.builds(
+        Server,
+        listen=st.sampled_from(["127.0.0.1:0", "[::]:1"]),
+        server_names=st.lists(st.text(st.characters(codec="utf-8"), max_size=9), max_size=3).map(tuple),
+        idle_timeout_s=st.floats(0.001, 1e9),
+        workers=st.integers(1, 1000),
+    ),
+    storage=st.builds(
+        Storage,
+        data=_PATHS,
+        database=st.none() | _PATHS,
+        storages=st.dictionaries(
+            st.sampled_from(["fast", "s-1", "a_b", "2024"]), st.builds(DirectoryStorage, path=st.none() | _PATHS)
+        ),
+    ),
+)
+
+
+@given(_SETTINGS)
+def test_what_is_printed_loads_to_the_same_tree(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> None:
+    """Quotes, control characters, characters beyond ASCII and all numbers survive the way through TOML."""
+    file = tmp_path_factory.mktemp("rendered") / "sluice.toml"
+    file.write_text(render(settings), encoding="utf-8", newline="")
+
+    assert load(file=file) == settings
+
+
+def test_secrets_are_masked_and_unset_keys_are_said_to_be() -> None:
+    """The page can be shown to anybody."""
+    secret = "0123456789abcdef" * 2
+
+    text = render(Settings(access=Access(secret_key=secret)))  # type: ignore[arg-type]  # pydantic makes the secret of it
+
+    assert secret not in text
+    assert tomllib.loads(text)["access"]["secret_key"] == "***"
+    assert "# external_url is not set" in text
