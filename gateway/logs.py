@@ -15,7 +15,7 @@ Logger = structlog.typing.FilteringBoundLogger
 
 def get_logger(name: str) -> Logger:
     """A logger whose events carry the name of the module they come from."""
-    logger: Logger = structlog.get_logger(logger=name)
+    logger: Logger = structlog.get_logger(module=name)
     return logger
 
 
