@@ -22,10 +22,9 @@ from gateway.access.passwords import Passwords
 from gateway.access.sealing import Sealer, key_from_setting, load_or_create_key
 from gateway.access.tokens import TokenIssuer
 from gateway.config import Settings
-from gateway.edge import streams
-from gateway.edge.address import AddressSettings
+from gateway.edge import failures, streams, visits
+from gateway.edge.address import AddressRules
 from gateway.edge.guard import Guard
-from gateway.edge.visits import Visits
 from gateway.logs import get_logger
 from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
@@ -38,9 +37,7 @@ from storage import (
     Pool,
     Sweep,
     SweepSettings,
-    Transaction,
 )
-from storage.metadata import credentials
 
 # Threads that parse large manifests: 4 MiB of brackets take 100 MiB and half a second each (security row C3).
 _PARSERS: Final = 2
@@ -92,9 +89,11 @@ def build(services: Services) -> QuartTrio:
     """The application of one worker: the registry API and the management API behind one guard."""
     app = QuartTrio("gateway", static_folder=None)
     streams.install(app)
-    visits = Visits(AddressSettings.of(services.settings.server))
-    dispatch.register(app, _v2(services), visits)
-    api.register(app, _api(services, visits))
+    visits.install(app)
+    failures.install(app)
+    seen = visits.Visits(AddressRules.of(services.settings.server))
+    dispatch.register(app, _v2(services), seen)
+    api.register(app, _api(services, seen))
     return app
 
 
@@ -113,15 +112,9 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
             trouble=report.trouble,
         )
 
-    async def forget_credentials() -> None:
-        def forget(tx: Transaction) -> None:
-            credentials.delete_expired(tx, int(services.clock()))
-
-        await services.database.transaction(forget)
-
     return (
         jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True),
-        jobs.Job("expired_credentials", 3600, forget_credentials, alone=True),
+        jobs.Job("ended_credentials", 86400, services.tokens.clean, alone=True),
         jobs.Job("signing_keys", REFRESH_INTERVAL_S, services.keyring.refresh),
         jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
         jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
@@ -168,7 +161,7 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
     )
     await keyring.refresh()
     issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
-    authenticator = Authenticator(database, passwords, issuer, clock=clock)
+    authenticator = Authenticator(database, passwords, issuer=issuer, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -182,7 +175,7 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
         tokens=TokenService(
             database,
             authenticator,
-            issuer,
+            issuer=issuer,
             service=access.service,
             refresh_lifetime_s=access.refresh_lifetime_s,
             clock=clock,
@@ -221,10 +214,10 @@ def _v2(services: Services) -> V2:
     )
 
 
-def _api(services: Services, visits: Visits) -> api.Api:
+def _api(services: Services, seen: visits.Visits) -> api.Api:
     return api.Api(
         guard=services.guard,
-        visits=visits,
+        visits=seen,
         database=services.database,
         content=services.content,
         accounts=services.accounts,

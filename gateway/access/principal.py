@@ -109,6 +109,10 @@ class Principal:
         """Whether nobody is behind this caller, with or without a token."""
         return self.account is None
 
+    def never_asked_for(self, name: str) -> bool:
+        """Whether the caller came by a registry token that does not mention this image: a new one may help."""
+        return self.token_access is not None and all(entry.name != name for entry in self.token_access)
+
     @property
     def name(self) -> str:
         """The account's name for logs and the audit; no right may hang on it."""

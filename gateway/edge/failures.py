@@ -4,13 +4,15 @@ Our own troubles are 503 (507 when full) with Retry-After; they are never "not f
 What is not in the table is a defect of ours: logged with its stack, answered 500 without it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException
 
 from gateway.access.errors import AccessError, BadCredentials, InvalidToken, Overloaded
 from gateway.edge.address import BadHost, UnknownHost
 from gateway.edge.streams import BodyTooLarge, ClientGone, ClientStalled
+from gateway.edge.visits import request_id as current_request_id
 from gateway.logs import get_logger
 from gateway.oci.errors import (
     Code,
@@ -38,13 +40,23 @@ _RETRY_AFTER_S: Final = 5
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A failure as it leaves: JSON in the form of the OCI distribution specification."""
+# What the framework itself refuses, in the registry's words (row ER-07).
+_FRAMEWORK: Final = {
+    404: (Code.NAME_UNKNOWN, "no such path"),
+    405: (Code.UNSUPPORTED, "this method is not supported here"),
+    413: (Code.SIZE_INVALID, "the request's body is too large"),
+}
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+
+def install(app: Quart) -> None:
+    """Answer every failure of this application from the table, also those before a streamed answer's first byte."""
+
+    @app.errorhandler(Exception)
+    async def fail(error: Exception) -> Response:
+        refusal = translate(unwrap(error), request_id=current_request_id())
+        return Response(
+            refusal.document(), refusal.status, headers=dict(refusal.headers), content_type="application/json"
+        )
 
 
 def unwrap(error: BaseException) -> BaseException:
@@ -52,13 +64,6 @@ def unwrap(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def answer(error: Exception, *, request_id: str) -> Answer:
-    """The answer to a failed request; logs what the operator should see."""
-    refusal = translate(unwrap(error), request_id=request_id)
-    headers = {"Content-Type": "application/json", **(refusal.headers or {})}
-    return Answer(refusal.status, headers, refusal.document())
 
 
 def translate(error: BaseException, *, request_id: str) -> RegistryError:
@@ -71,6 +76,8 @@ def translate(error: BaseException, *, request_id: str) -> RegistryError:
         return _access(error)
     if (known := _request(error)) is not None:
         return known
+    if isinstance(error, HTTPException):
+        return _framework(error)
     _log.error("request_failed", request_id=request_id, exc_info=error)
     return RegistryError(Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500)
 
@@ -91,6 +98,12 @@ def _request(error: BaseException) -> RegistryError | None:
             return RegistryError(Code.NAME_INVALID, str(error), status=400)
         case _:
             return None
+
+
+def _framework(error: HTTPException) -> RegistryError:
+    code, message = _FRAMEWORK.get(error.code or 500, (Code.UNSUPPORTED, "the request is malformed"))
+    headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
+    return RegistryError(code, message, status=error.code, headers=headers)
 
 
 def _access(error: AccessError) -> RegistryError:

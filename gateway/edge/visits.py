@@ -3,31 +3,45 @@
 import secrets
 
 import structlog
+from quart import Quart, Response, g
 from quart.wrappers import Request
 
-from gateway.edge.address import AddressSettings, client_address, external
+from gateway.edge.address import AddressRules, client_address, external
 from gateway.edge.call import Visit
+
+
+def install(app: Quart) -> None:
+    """Give every request an id, in its log events and its answer, and tell browsers to guess no types."""
+
+    @app.before_request
+    async def begin() -> None:
+        g.request_id = secrets.token_hex(8)
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+    @app.after_request
+    async def mark(response: Response) -> Response:
+        response.headers["X-Request-Id"] = request_id()
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def request_id() -> str:
+    """The id of the request that is being answered."""
+    return str(g.get("request_id", ""))
 
 
 class Visits:
     """Makes visits under one set of address rules."""
 
-    def __init__(self, settings: AddressSettings) -> None:
-        self._settings = settings
+    def __init__(self, rules: AddressRules) -> None:
+        self._rules = rules
 
-    def new_request_id(self) -> str:
-        """A fresh id, also put into every log event of this request's task."""
-        request_id = secrets.token_hex(8)
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        return request_id
-
-    def of(self, request: Request, request_id: str) -> Visit:
+    def of(self, request: Request) -> Visit:
         """What is known of the request; raises `BadHost` and `UnknownHost`."""
-        scope = request.scope
         return Visit(
-            request_id=request_id,
+            request_id=request_id(),
             authorization=tuple(request.headers.getlist("Authorization")),
-            external=external(scope, self._settings),
-            client=client_address(scope, self._settings),
+            external=external(request.scope, self._rules),
+            client=client_address(request.scope, self._rules),
             user_agent=request.headers.get("User-Agent", "")[:256],
         )

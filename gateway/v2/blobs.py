@@ -5,7 +5,8 @@ Whole, a range, or several ranges; never more than a chunk in memory.
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 from quart import Response
@@ -75,33 +76,32 @@ def _spans(request: Request, digest: Digest, size_bytes: int) -> tuple[Span, ...
 
 
 def _answer(status: int, headers: dict[str, str], repository: Repository, found: FoundBlob, span: Span) -> Response:
-    @asynccontextmanager
-    async def source() -> AsyncIterator[AsyncIterator[bytes]]:
-        async with repository.open_blob(found, span) as reader:
-            yield reader.chunks()
-
-    return blob_response(status, headers, content_type=_TYPE, size_bytes=span.size_bytes, source=source)
+    source = repository.open_blob(found, span)
+    return blob_response(source, size_bytes=span.size_bytes, content_type=_TYPE, status=status, headers=headers)
 
 
 def _multipart(headers: dict[str, str], repository: Repository, found: FoundBlob, spans: Sequence[Span]) -> Response:
     boundary = secrets.token_hex(16)
     size_bytes = multipart_size(boundary, spans, found.size_bytes, _TYPE)
+    source = nullcontext(_Parts(boundary, repository, found, spans))
+    kind = f"multipart/byteranges; boundary={boundary}"
+    return blob_response(source, size_bytes=size_bytes, content_type=kind, status=206, headers=headers)
 
-    async def parts() -> AsyncIterator[bytes]:
-        for span in spans:
-            yield multipart_head(boundary, span, found.size_bytes, _TYPE)
-            async with repository.open_blob(found, span) as reader:
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Several spans as one body; each is opened when its turn comes."""
+
+    boundary: str
+    repository: Repository
+    found: FoundBlob
+    spans: Sequence[Span]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Heads, spans and the end, in order."""
+        for span in self.spans:
+            yield multipart_head(self.boundary, span, self.found.size_bytes, _TYPE)
+            async with self.repository.open_blob(self.found, span) as reader:
                 async for chunk in reader.chunks():
                     yield chunk
-        yield multipart_tail(boundary)
-
-    @asynccontextmanager
-    async def source() -> AsyncIterator[AsyncIterator[bytes]]:
-        chunks = parts()
-        try:
-            yield chunks
-        finally:
-            await chunks.aclose()  # type: ignore[attr-defined]  # parts() is a generator
-
-    kind = f"multipart/byteranges; boundary={boundary}"
-    return blob_response(206, headers, content_type=kind, size_bytes=size_bytes, source=source)
+        yield multipart_tail(self.boundary)

@@ -9,14 +9,13 @@ from quart.wrappers import Request
 
 from gateway.access.actions import Action
 from gateway.edge.call import Visit
-from gateway.edge.failures import answer
 from gateway.edge.visits import Visits
 from gateway.oci.errors import Code, RegistryError, unsupported
 from gateway.oci.names import parse_name
 from gateway.oci.paths import METHODS, Catalog, Target, Token, Unknown, split
 from gateway.oci.paths import Base as Registry
 from gateway.v2 import catalog, token
-from gateway.v2.answers import API_VERSION, document, entity
+from gateway.v2.answers import API_VERSION, document
 from gateway.v2.routes import ROUTES
 from gateway.v2.services import V2
 
@@ -26,23 +25,23 @@ def register(app: Quart, v2: V2, visits: Visits) -> None:
 
     @app.before_request
     async def dispatch() -> Response | None:
-        raw_path: bytes = request.scope["raw_path"]
-        if raw_path != b"/v2" and not raw_path.startswith(b"/v2/"):
+        if not _is_ours(request.scope["raw_path"]):
             return None
-        request_id = visits.new_request_id()
-        try:
-            response = await _answer(v2, visits.of(request, request_id), raw_path, request)  # type: ignore[arg-type]  # the proxy is the request
-        except Exception as error:  # noqa: BLE001  # the table of failures decides what each becomes
-            failure = answer(error, request_id=request_id)
-            response = entity(failure.body, "application/json", failure.headers, status=failure.status)
-        response.headers.update(API_VERSION)
-        response.headers["X-Request-Id"] = request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        return await _answer(v2, visits.of(request), request)
+
+    @app.after_request
+    async def mark(response: Response) -> Response:
+        if _is_ours(request.scope["raw_path"]):
+            response.headers.update(API_VERSION)
         return response
 
 
-async def _answer(v2: V2, visit: Visit, raw_path: bytes, incoming: Request) -> Response:
-    target = split(raw_path)
+def _is_ours(raw_path: bytes) -> bool:
+    return raw_path == b"/v2" or raw_path.startswith(b"/v2/")
+
+
+async def _answer(v2: V2, visit: Visit, incoming: Request) -> Response:
+    target = split(incoming.scope["raw_path"])
     allowed = METHODS[type(target)]
     if isinstance(target, Unknown):
         raise RegistryError(Code.NAME_UNKNOWN, "no such path in the registry API")
