@@ -1,0 +1,82 @@
+"""One worker: serve an ASGI application on listening sockets until told to stop. Runs inside the caller's `trio.run`.
+
+Hypercorn's Trio worker does the frame (lifespan, TLS, accept loop, deadline of the drain); the one private name of it
+that we replace is `TCPServer` in `hypercorn.trio.run`, what it calls with each accepted connection. A test holds the
+source of everything we lean on, so an upgrade of Hypercorn fails there first.
+"""
+
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Sockets
+from hypercorn.trio import run
+
+from gateway.logs import get_logger
+from gateway.wire.census import Census
+from gateway.wire.connection import WireConfig, attend
+from gateway.wire.exchange import Application
+from gateway.wire.http1 import Service
+from gateway.wire.settings import WireSettings
+
+_log = get_logger(__name__)
+
+
+async def serve(
+    app: Application,
+    *,
+    settings: WireSettings,
+    sockets: Sequence[socket.socket],
+    stop: trio.Event,
+    on_ready: Callable[[Sequence[str]], None] = lambda _: None,
+    census: Census | None = None,
+) -> None:
+    """Serve `app` until `stop` is set, then drain and return.
+
+    `sockets` listen already (`sockets.open_listeners`) and are closed here. `on_ready` is called once with the
+    addresses, such as `http://127.0.0.1:8080`, after the application's startup. `census` is for the caller's metrics.
+
+    After `stop` the listeners close at once, resting connections after a last call, running requests may go on for
+    `drain_timeout_s`, then they are cut; the application's shutdown gets `shutdown_timeout_s`. Cancelling cuts
+    everything at once. Raises what the application's startup raised, in a group.
+    """
+    census = census or Census(settings.max_connections)
+    config = WireConfig(Service(app, settings, census, lambda: config.response_headers("h11")))
+    ours = list(sockets)
+    bound = Sockets(ours, [], []) if settings.tls else Sockets([], ours, [])
+    run.TCPServer = attend  # type: ignore[assignment, attr-defined]  # the one injection, see above
+    worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # Hypercorn names its own message types
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_home, stop, census)
+        on_ready(await nursery.start(worker))
+
+
+@asynccontextmanager
+async def stop_on_signals() -> AsyncIterator[trio.Event]:
+    """An event for `serve` that SIGTERM and SIGINT set.
+
+    Repeated signals change nothing: a terminal or a service manager signals the whole group, the supervisor included,
+    which forwards; and the drain is bounded anyway.
+    """
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_listen_for, signals, stop)
+            yield stop
+            nursery.cancel_scope.cancel()
+
+
+async def _listen_for(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    async for number in signals:
+        if not stop.is_set():
+            stop.set()
+            _log.info("worker_stopping", signal=signal.Signals(number).name)
+
+
+async def _send_home(stop: trio.Event, census: Census) -> None:
+    await stop.wait()
+    census.last_call()
