@@ -47,5 +47,12 @@ class InvalidField(AccessError):
         self.reason = reason
 
 
-class TooManyKeys(AccessError):
-    """The robot already has two live keys; revoke one first."""
+class TooManySecrets(AccessError):
+    """The account has as many live secrets of that kind as it may; revoke one first. The message says how many."""
+
+
+class LastAdmin(AccessError):
+    """The act would leave no enabled admin, so nobody could manage the installation any more."""
+
+    def __init__(self) -> None:
+        super().__init__("this is the last enabled admin: make another one first")

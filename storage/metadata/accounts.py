@@ -65,6 +65,11 @@ _SET_PASSWORD = (
     .where(_BY_ID)
     .values(password_hash=bindparam("new_hash"), epoch=_NEXT_EPOCH, updated_at=bindparam("now"))
 )
+_RENEW_HASH = (
+    sa.update(accounts)
+    .where(_BY_ID, accounts.c.password_hash == bindparam("old_hash"))
+    .values(password_hash=bindparam("new_hash"))
+)
 _RAISE_EPOCH = sa.update(accounts).where(_BY_ID).values(epoch=_NEXT_EPOCH, updated_at=bindparam("now"))
 _DELETE = sa.delete(accounts).where(_BY_ID)
 
@@ -122,6 +127,12 @@ def password_hash(tx: Connection, account_id: int) -> str | None:
 def set_password(tx: Connection, account_id: int, hash: str | None, now: int) -> bool:  # noqa: A002 - it is one
     """Keep a new hash (None: no password works) and end all tokens; False if there is no such account."""
     return tx.execute(_SET_PASSWORD, {"account_id": account_id, "new_hash": hash, "now": now}).rowcount > 0
+
+
+def renew_hash(tx: Connection, account_id: int, old_hash: str, new_hash: str) -> bool:
+    """Keep another hash of the same password, which ends no tokens; False if the password was changed meanwhile."""
+    values = {"account_id": account_id, "old_hash": old_hash, "new_hash": new_hash}
+    return tx.execute(_RENEW_HASH, values).rowcount > 0
 
 
 def update(tx: Connection, account_id: int, *, now: int, **changes: Unpack[AccountChanges]) -> AccountRecord | None:

@@ -48,6 +48,16 @@ _TOUCH = (
 _DELETE = sa.delete(credentials).where(credentials.c.id == bindparam("credential_id"))
 _DELETE_OF_ACCOUNT = sa.delete(credentials).where(_OF_ACCOUNT)
 _DELETE_OF_KIND = _DELETE_OF_ACCOUNT.where(_OF_KIND)
+_last_seen = sa.func.coalesce(credentials.c.last_used_at, credentials.c.created_at)
+_DELETE_IDLE = sa.delete(credentials).where(_OF_KIND, _last_seen <= bindparam("since"))
+_COUNT = sa.select(sa.func.count()).select_from(credentials).where(_OF_ACCOUNT, _OF_KIND)
+_LATEST_SEEN = (
+    sa.select(credentials.c.id)
+    .where(_OF_ACCOUNT, _OF_KIND)
+    .order_by(_last_seen.desc(), credentials.c.id.desc())
+    .limit(bindparam("keep"))
+)
+_TRIM = _DELETE_OF_KIND.where(credentials.c.id.not_in(_LATEST_SEEN))
 _DELETE_EXPIRED = sa.delete(credentials).where(credentials.c.expires_at <= bindparam("now"))
 
 
@@ -126,6 +136,19 @@ def delete_of_account(tx: Connection, account_id: int, kind: str | None = None) 
 def delete_expired(tx: Connection, now: int) -> int:
     """Remove secrets that expired at `now` or before; gives how many."""
     return tx.execute(_DELETE_EXPIRED, {"now": now}).rowcount
+
+
+def delete_idle(tx: Connection, kind: str, *, since: int) -> int:
+    """Remove secrets of one kind that were neither made nor used after `since`; gives how many."""
+    return tx.execute(_DELETE_IDLE, {"kind": kind, "since": since}).rowcount
+
+
+def trim(tx: Connection, account_id: int, kind: str, *, most: int, keep: int) -> int:
+    """If the account has more than `most` secrets of the kind, keep the `keep` used last; gives how many went."""
+    values = {"account_id": account_id, "kind": kind}
+    if int(tx.execute(_COUNT, values).scalar_one()) <= most:
+        return 0
+    return tx.execute(_TRIM, {**values, "keep": keep}).rowcount
 
 
 def _record(row: Sequence[object]) -> CredentialRecord:

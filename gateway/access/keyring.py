@@ -1,0 +1,272 @@
+"""The keys that sign registry tokens: shared by all processes through the database, replaced without a failed request.
+
+Rules of the ring:
+- A key is published (inserted) at least `PUBLISH_AHEAD_S` before it signs; every process reloads more often than that,
+  so each knows a key before anyone signs with it. Only when there is none at all, the first signs at once.
+- The successor of the signing key is always published already: two active keys, and a dead database delays nothing.
+- Of the keys that may sign, the one whose time came last signs; a key verifies longer than its last token lives.
+- Keys are inserted in a write transaction that looks again first, so of several processes one makes the key.
+Knows keys and time; not what is signed with them. Times are Unix seconds.
+"""
+
+import base64
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, TypedDict
+
+import trio
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from gateway.access.sealing import SealBroken, Sealer
+from gateway.logs import get_logger
+from storage import Database, SigningKeyRecord, Transaction, Unavailable
+from storage.metadata import signing_keys
+
+Algorithm: TypeAlias = Literal["HS256", "ES256"]
+
+REFRESH_INTERVAL_S: Final = 60
+"""How often every process should call `Keyring.refresh`: ten times before a new key signs."""
+
+PUBLISH_AHEAD_S: Final = 600
+LEEWAY_S: Final = 30
+"""How far clocks of replicas may disagree (security.md 3.2)."""
+
+_KEPT_LONGER_S: Final = 60  # a key outlives its last token by the leeway and some
+_RELOAD_PAUSE_S: Final = 5.0  # a flood of invented key ids costs one read per pause (security row T3)
+_MAX_KID_CHARS: Final = 64
+_HS256_BYTES: Final = 32
+_COLUMN: Final = "signing_keys.sealed_key"
+_log = get_logger(__name__)
+
+
+class Jwk(TypedDict):
+    """A public key as RFC 7517 and RFC 7518 write it."""
+
+    kty: str
+    crv: str
+    x: str
+    y: str
+    alg: str
+    use: str
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One opened key. `algorithm` is the only one it may be used with, whatever a token's header says (row T2)."""
+
+    kid: str
+    algorithm: str
+    private: bytes | ec.EllipticCurvePrivateKey = field(repr=False)
+    signs_from: int
+    signs_until: int
+    verifies_until: int
+
+    @property
+    def verifying(self) -> bytes | ec.EllipticCurvePublicKey:
+        """What checks signatures made with this key."""
+        return self.private if isinstance(self.private, bytes) else self.private.public_key()
+
+
+class Keyring:
+    """One per process. `refresh` before the first use, then every `REFRESH_INTERVAL_S`."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sealer: Sealer,
+        algorithm: Algorithm,
+        rotation_s: int,
+        token_lifetime_s: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._sealer = sealer
+        self._algorithm: Algorithm = algorithm
+        self._rotation_s = rotation_s
+        self._token_s = token_lifetime_s + LEEWAY_S
+        self._clock = clock
+        self._keys: dict[str, Key] = {}
+        self._unreadable: frozenset[str] = frozenset()
+        self._reloading = trio.Lock()
+        self._reloaded_at = float("-inf")
+        self.reloads = 0
+        """How often unknown key ids made us look into the database, for metrics."""
+
+    async def refresh(self) -> None:
+        """Load the keys, and make those that are due. Raises storage errors; the keys known so far stay in use."""
+        await self._load()
+        if self._due(self._keys.values(), self._now()):
+            await self._database.transaction(self._replenish)
+            await self._load()
+
+    async def rotate(self, now: float | None = None) -> str:
+        """Publish a key that takes over `PUBLISH_AHEAD_S` from now, ahead of its time; gives its id."""
+        moment = int(now) if now is not None else self._now()
+        record = await self._database.transaction(self._insert, moment + PUBLISH_AHEAD_S, moment)
+        await self._load()
+        return record.kid
+
+    def signing(self) -> Key:
+        """The key to sign with now; `Unavailable` if there is none, which `refresh` mends."""
+        key = self._pick(self._keys.values(), self._now())
+        if key is None:
+            raise Unavailable("no key to sign tokens with: the database did not answer when one was due")
+        return key
+
+    def find(self, kid: str) -> Key | None:
+        """The key of that id, if it is known here and still verifies."""
+        key = self._keys.get(kid)
+        return key if key is not None and self._now() < key.verifies_until else None
+
+    async def find_or_reload(self, kid: str) -> Key | None:
+        """As `find`, but look into the database for an unknown id, at most once per `_RELOAD_PAUSE_S`.
+
+        Raises storage errors: a key that could not be looked up is not an unknown key.
+        """
+        if len(kid) > _MAX_KID_CHARS:
+            return None
+        if (key := self.find(kid)) is not None:
+            return key
+        async with self._reloading:  # held over the read: whoever waits profits from it instead of repeating it
+            if self._reloaded_at + _RELOAD_PAUSE_S <= trio.current_time():
+                await self._load()
+                self._reloaded_at = trio.current_time()
+                self.reloads += 1
+        return self.find(kid)
+
+    def jwks(self) -> dict[str, list[Jwk]]:
+        """The public keys (RFC 7517) that others can verify our tokens with; HS256 keys are nobody else's business."""
+        now = self._now()
+        return {
+            "keys": [
+                _jwk(key.kid, key.private.public_key())
+                for key in sorted(self._keys.values(), key=_order)
+                if now < key.verifies_until and not isinstance(key.private, bytes)
+            ]
+        }
+
+    # --- which key when -------------------------------------------------------------------------------------------
+
+    def _pick(self, keys: Iterable[Key], now: int) -> Key | None:
+        """The key that signs now: of the configured algorithm if one can, of those the one whose time came last."""
+        able = [key for key in keys if key.signs_from <= now and now + self._token_s < key.verifies_until]
+        return max(able, key=lambda key: (key.algorithm == self._algorithm, *_order(key)), default=None)
+
+    def _due(self, keys: Iterable[Key], now: int) -> list[int]:
+        """When the keys that are missing have to begin to sign; empty if none is missing."""
+        usable = list(keys)
+        ours = [key for key in usable if key.algorithm == self._algorithm and now + self._token_s < key.verifies_until]
+        due = []
+        if self._pick(usable, now) is None:
+            due.append(now)
+        elif not ours:  # the algorithm was changed: the old keys go on until ours is known everywhere
+            due.append(now + PUBLISH_AHEAD_S)
+        if all(begin <= now for begin in (*due, *(key.signs_from for key in ours))):
+            last_until = due[0] + self._rotation_s if due else max(ours, key=_order).signs_until
+            due.append(max(last_until, now + PUBLISH_AHEAD_S))
+        return due
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        records = await self._database.read(signing_keys.current, self._now())
+        self._keys = {key.kid: key for record in records if (key := self._open(record)) is not None}
+
+    def _replenish(self, tx: Transaction) -> None:
+        """In a write transaction: look again, make what is still due, and drop what verifies nothing any more."""
+        now = self._now()
+        keys = [key for record in signing_keys.current(tx, now) if (key := self._open(record)) is not None]
+        for signs_from in self._due(keys, now):
+            self._insert(tx, signs_from, now)
+        signing_keys.delete_expired(tx, now)
+
+    def _insert(self, tx: Transaction, signs_from: int, now: int) -> SigningKeyRecord:
+        kid = secrets.token_hex(8)
+        signs_until = signs_from + self._rotation_s
+        # The successor may have to wait its time of publication, so this one signs on that long.
+        verifies_until = signs_until + PUBLISH_AHEAD_S + self._token_s + LEEWAY_S + _KEPT_LONGER_S
+        record = SigningKeyRecord(
+            kid=kid,
+            algorithm=self._algorithm,
+            sealed_key=self._sealer.seal(_new_private(self._algorithm), column=_COLUMN, row=kid),
+            created_at=now,
+            signs_from=signs_from,
+            signs_until=signs_until,
+            verifies_until=verifies_until,
+        )
+        signing_keys.insert(tx, record)
+        return record
+
+    def _open(self, record: SigningKeyRecord) -> Key | None:
+        """The key of a row; None, and said aloud once, if it does not open: its tokens are then unknown here."""
+        known = self._keys.get(record.kid)
+        if known is not None:
+            return known
+        try:
+            private = _private(record.algorithm, self._sealer.open(record.sealed_key, column=_COLUMN, row=record.kid))
+        except (SealBroken, ValueError) as error:
+            if record.kid not in self._unreadable:
+                self._unreadable |= {record.kid}
+                _log.error("signing_key_unreadable", kid=record.kid, reason=str(error))
+            return None
+        return Key(
+            kid=record.kid,
+            algorithm=record.algorithm,
+            private=private,
+            signs_from=record.signs_from,
+            signs_until=record.signs_until,
+            verifies_until=record.verifies_until,
+        )
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+
+def _order(key: Key) -> tuple[int, str]:
+    """By time, and the same in every process when two keys were made at once."""
+    return key.signs_from, key.kid
+
+
+def _new_private(algorithm: Algorithm) -> bytes:
+    match algorithm:
+        case "HS256":
+            return secrets.token_bytes(_HS256_BYTES)
+        case "ES256":
+            private = ec.generate_private_key(ec.SECP256R1())
+            return private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _private(algorithm: str, raw: bytes) -> bytes | ec.EllipticCurvePrivateKey:
+    """`ValueError` for what a newer version may have written."""
+    if algorithm == "HS256":
+        return raw
+    private = load_der_private_key(raw, password=None)
+    if algorithm != "ES256" or not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"this version does not know the algorithm {algorithm}")
+    return private
+
+
+def _jwk(kid: str, public: ec.EllipticCurvePublicKey) -> Jwk:
+    numbers = public.public_numbers()
+    return {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": _coordinate(numbers.x),
+        "y": _coordinate(numbers.y),
+        "alg": "ES256",
+        "use": "sig",
+        "kid": kid,
+    }
+
+
+def _coordinate(number: int) -> str:
+    return base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode("ascii").rstrip("=")
