@@ -34,30 +34,31 @@ class Limits:
     checkpoint_bytes: int = 4 * 2**20  # of log; SQLite's own default of 1000 pages
     busy_bytes: int = 256 * 2**20  # of log; what a disk can surely spare, and minutes of full load
     survey_grace_s: float = 5.0  # for surveys, once the log is past busy_bytes
-    pause_again_s: float = 60.0  # between two pauses of writing, if somebody outside holds an old snapshot
+    pause_s: float = 6.0  # of writing, until surveys have ended: survey_grace_s and a little
+    pause_again_s: float = 60.0  # between two such pauses, if somebody outside holds an old snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a connection is for: the statement that begins its transactions, and its settings."""
+    """What a connection is for: the statement that begins its transactions, its settings, and whether SQLite waits."""
 
     begin: str
     pragmas: tuple[str, ...]
+    waits: bool
 
 
 # Sorting in memory: a temporary file would need space on a disk that may be full. No mmap: an I/O error on a mapped
 # page kills the process (SIGBUS) instead of failing one call.
 _ALWAYS: Final = ("temp_store=MEMORY", "mmap_size=0")
-# The writer waits by itself (`begin`): SQLite's handler sleeps up to 100 ms and let a writer starve for 730 ms.
+# The writer waits by itself (`begin_patiently`): SQLite's handler sleeps up to 100 ms and let a writer starve for 1 s.
 WRITER: Final = Role(
-    "BEGIN IMMEDIATE",
-    (*_ALWAYS, "foreign_keys=ON", "busy_timeout=0", "synchronous=FULL", "wal_autocheckpoint=0"),
+    "BEGIN IMMEDIATE", (*_ALWAYS, "foreign_keys=ON", "synchronous=FULL", "wal_autocheckpoint=0"), waits=False
 )
 # On the loop nothing may wait; the caller goes to a thread instead.
-POINT_READER: Final = Role("BEGIN", (*_ALWAYS, "foreign_keys=ON", "busy_timeout=0", "query_only=ON"))
-SURVEYOR: Final = Role("BEGIN", (*_ALWAYS, "foreign_keys=ON", "busy_timeout=10000", "query_only=ON"))
+POINT_READER: Final = Role("BEGIN", (*_ALWAYS, "foreign_keys=ON", "query_only=ON"), waits=False)
+SURVEYOR: Final = Role("BEGIN", (*_ALWAYS, "foreign_keys=ON", "query_only=ON"), waits=True)
 # Foreign keys off, as SQLite asks for when tables are rebuilt; they are checked before the commit.
-MIGRATOR: Final = Role("BEGIN IMMEDIATE", (*_ALWAYS, "foreign_keys=OFF", "busy_timeout=10000", "synchronous=FULL"))
+MIGRATOR: Final = Role("BEGIN IMMEDIATE", (*_ALWAYS, "foreign_keys=OFF", "synchronous=FULL"), waits=True)
 
 _RETRY_S: Final = 0.001  # between attempts to get the write lock
 _STATEMENTS: Final = 512  # prepared statements that a connection keeps; Sluice has about 200
@@ -108,6 +109,7 @@ class SqliteFile:
         connection = self._engine.connect()
         try:
             driver = driver_of(connection)
+            driver.execute(f"PRAGMA busy_timeout={_ms(self.limits.write_lock_s) if role.waits else 0}")
             for pragma in role.pragmas:
                 driver.execute(f"PRAGMA {pragma}")
             driver.execute(f"PRAGMA journal_size_limit={self.limits.checkpoint_bytes}")
@@ -137,6 +139,8 @@ class Session:
         self._connection: sa.Connection | None = None
         self._began_at = 0.0
         self._pause_after = 0.0
+        self.pauses = 0
+        """How often writing had to wait for the log to shrink."""
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` inside one snapshot that is taken at its first statement.
@@ -221,7 +225,8 @@ class Session:
                 driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 return True
             self._pause_after = now + limits.pause_again_s
-            driver.execute(f"PRAGMA busy_timeout={int((limits.survey_grace_s + 1) * 1000)}")
+            self.pauses += 1
+            driver.execute(f"PRAGMA busy_timeout={_ms(limits.pause_s)}")
             ((blocked, _, _),) = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             driver.execute("PRAGMA busy_timeout=0")
         except sqlite3.Error:
@@ -287,6 +292,10 @@ def require_references(connection: sa.Connection) -> None:
     if broken:
         tables = ", ".join(sorted({str(row[0]) for row in broken}))
         raise Conflict(f"rows of {tables} would refer to rows that do not exist")
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _cause(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:

@@ -35,7 +35,7 @@ _WAITING: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class WriterStatistics:
-    """What the writer has done since it was made, and how many wait now."""
+    """What the writer has done since it was made, and how many wait now. `pauses`: waits for the log to shrink."""
 
     waiting: int
     commits: int
@@ -43,6 +43,7 @@ class WriterStatistics:
     largest_commit: int
     failed_commits: int
     failed_checkpoints: int
+    pauses: int
 
 
 class _Job(Generic[T]):
@@ -139,6 +140,7 @@ class Writer:
             largest_commit=self._largest,
             failed_commits=self._failed,
             failed_checkpoints=self._failed_checkpoints,
+            pauses=self._session.pauses,
         )
 
     # --- in the thread -------------------------------------------------------------------------------------------

@@ -29,7 +29,13 @@ def upgrade() -> None:
 
 
 def _places() -> None:
-    _table("storages", _key(), sa.Column("name", _BYTE_TEXT, nullable=False), _unique("storages", "name"))
+    op.create_table(
+        "storages",  # its rows never go, so its ids need no AUTOINCREMENT to be used once
+        _key(),
+        sa.Column("name", _BYTE_TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_storages"),
+        _unique("storages", "name"),
+    )
     _table(
         "projects",
         _key(),
@@ -260,11 +266,12 @@ def _manifests() -> None:
         _to("images", "manifests", "image_id"),
         _unique("manifests", "image_id", "digest"),
     )
-    _index("manifests", "image_id", "subject")
+    _index("manifests", "image_id", "subject", "digest")
     _index("manifests", "deleted_at")
     op.create_table(
         "manifest_references",
         sa.Column("manifest_id", _ID, nullable=False),
+        sa.Column("image_id", _ID, nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
@@ -274,7 +281,7 @@ def _manifests() -> None:
         _to("blobs", "manifest_references", "blob_id", ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("manifest_id", "position", name="pk_manifest_references"),
     )
-    _index("manifest_references", "blob_id")
+    _index("manifest_references", "blob_id", "image_id")
     _index("manifest_references", "digest")
     op.create_table(
         "tags",

@@ -1,0 +1,105 @@
+"""Migrations make exactly the tables that the code believes in, once, whoever asks and how often."""
+
+import sqlite3
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import trio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from storage import Database, Transaction
+from storage.metadata.tables import metadata
+from tests.storage.database_process import process, start_together
+
+
+def differences(transaction: Transaction) -> list[object]:
+    """What Alembic would change to turn the database into `tables.py`.
+
+    Not asked to compare defaults, as it takes an empty text for no default; the next test compares them.
+    """
+    context = MigrationContext.configure(transaction, opts={"compare_type": True, "target_metadata": metadata})
+    return list(compare_metadata(context, metadata))
+
+
+def statements(path: Path) -> dict[str, list[str]]:
+    """Each table and index with the lines that make it, sorted: order and white space do not matter."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {
+        name: sorted(line.strip().rstrip(",") for line in sql.splitlines())
+        for name, sql in rows
+        if name not in ("alembic_version", "sqlite_sequence")
+    }
+
+
+async def test_autogenerate_finds_nothing_to_do(database: Database) -> None:
+    """After all migrations, Alembic sees no difference to `tables.py`."""
+    assert await database.survey(differences) == []
+
+
+def test_every_clause_is_the_same(database_file: Path, tmp_path: Path) -> None:
+    """What autogenerate does not compare is the same too: checks, cascades, partial indexes, AUTOINCREMENT, names."""
+    path = tmp_path / "created.db"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert statements(database_file) == statements(path)
+
+
+async def test_migrating_is_idempotent_and_tells_the_revision(tmp_path: Path) -> None:
+    """Before: no revision. After one or two migrations: the newest."""
+    async with Database.sqlite(tmp_path / "sluice.db") as database:
+        assert await database.revision() is None
+        await database.migrate()
+        await database.migrate()
+        assert await database.revision() == await database.head()
+
+
+async def test_tasks_of_one_process_may_migrate_at_once(tmp_path: Path) -> None:
+    """Alembic's global state is used by one at a time, also for two different databases."""
+    async with Database.sqlite(tmp_path / "a.db") as a, Database.sqlite(tmp_path / "b.db") as b:
+        async with trio.open_nursery() as nursery:
+            for database in (a, b, a, b):
+                nursery.start_soon(database.migrate)
+        assert {await a.revision(), await b.revision()} == {await a.head()}
+
+
+async def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """A table in the way stops the migration; none of its other tables stays, and it works once that is gone."""
+    path = tmp_path / "sluice.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE tags (i)")
+    async with Database.sqlite(path) as database:
+        with pytest.raises(sa.exc.OperationalError, match="already exists"):
+            await database.migrate()
+        assert await database.revision() is None
+        assert list(statements(path)) == ["tags"]
+        connection.execute("DROP TABLE tags")
+        await database.migrate()
+        await database.check()
+    connection.close()
+
+
+async def test_a_schema_from_the_future_is_fine_for_readiness(database: Database) -> None:
+    """A replica of the older program stays ready while the newer one has already migrated."""
+    await database.transaction(
+        lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'").rowcount
+    )
+    await database.check()
+
+
+@pytest.mark.slow
+def test_four_processes_that_start_at_once_migrate_once(tmp_path: Path) -> None:
+    """Four processes migrate a new file at the same moment: all succeed and agree on the revision."""
+    path = tmp_path / "sluice.db"
+    with ExitStack() as stack:
+        running = [stack.enter_context(process("migrate", str(path))) for _ in range(4)]
+        start_together(*running)
+        answers = [each.communicate(timeout=60)[0] for each in running]
+        assert [each.returncode for each in running] == [0] * 4
+    assert len(set(answers)) == 1
+    assert "tags" in statements(path)
