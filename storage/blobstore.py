@@ -127,6 +127,13 @@ class Staging(Protocol):
         """
         ...
 
+    async def published(self) -> StoredObject | None:
+        """The object that was last published from this area, if it is there; also after a restart.
+
+        For who ends a session: what a crash left between publish and its row is found here. None after `discard`.
+        """
+        ...
+
     async def discard(self) -> None:
         """Drop the staged bytes; safe at any time, twice, and after publish (the object stays)."""
         ...

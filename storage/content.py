@@ -9,26 +9,28 @@ Knows repositories as ids, images as names; no HTTP, no manifests, no permission
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from storage.blobstore import BlobReader, BlobStore, Span, Staging
+from storage.blobstore import BlobReader, BlobStore, Span, Staging, StoredObject
 from storage.database import Database, Transaction
 from storage.digest import CANONICAL, Digest
-from storage.errors import BlobUnknown, Busy, DigestMismatch, Unavailable, UploadUnknown
-from storage.metadata import blobs, images, storages, uploads
+from storage.errors import BlobUnknown, Busy, Damaged, DigestMismatch, StorageError, Unavailable, UploadUnknown
+from storage.metadata import blobs, garbage, images, storages, uploads
 from storage.records import BlobRecord, RepositoryRecord, UploadRecord
 from storage.upload import HasherCache, Upload, boot_id
 
 # How often a commit may find that the copy it relied on went away. Each time means that a sweep ran in between.
 _SETTLE_ATTEMPTS: Final = 5
-# A cancelled request still writes down how far it came; this is one small transaction.
-_SAVE_DEADLINE_S: Final = 5.0
+# A cancelled request still writes down how far it came and frees what it held: one small transaction, one unlink.
+_TIDY_DEADLINE_S: Final = 5.0
 # Links that clients were told of and whose grace period is to be renewed; 100 bytes each, flushed every few seconds.
 _TOUCH_BOUND: Final = 10_000
+# Links renewed in one transaction: some milliseconds of the one write lock.
+_TOUCH_BATCH: Final = 200
 
 
 class TooManyUploads(Busy):
@@ -135,14 +137,14 @@ class Content:
 
     @asynccontextmanager
     async def resume(self, record: UploadRecord) -> AsyncIterator[Upload]:
-        """Hold the session for one request; `Busy` while another request holds it.
+        """Hold the session for one request; `Busy` while another request holds it, `UploadUnknown` if it has ended.
 
-        On leaving, however that happens, what arrived is written down unless the upload was finished or cancelled.
+        On leaving, however that happens, what arrived stays with the session unless it was finished or cancelled. It
+        is also written down, so that the next request need not read the bytes; should that fail, nothing is lost.
         """
         async with self._staged(record) as staging:
             current = await self._database.read(uploads.find, record.id)
-            if current is None:  # finished or expired between the caller's look and our hold
-                await staging.discard()
+            if current is None:  # ended between the caller's look and our hold; the sweep frees what may be left of it
                 raise UploadUnknown("no such upload session")
             upload = Upload(current, staging, hasher=self._hashers.take(record.id, staging.offset))
             try:
@@ -150,9 +152,7 @@ class Content:
             finally:
                 if not upload.closed:
                     self._hashers.put(record.id, upload.hasher)
-                if not upload.closed and upload.moved:
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _SAVE_DEADLINE_S):
-                        await self.save(upload)
+                    await self._save_quietly(upload)
 
     @asynccontextmanager
     async def _staged(self, record: UploadRecord) -> AsyncIterator[Staging]:
@@ -169,7 +169,6 @@ class Content:
 
     async def save(self, upload: Upload) -> None:
         """Write down how far the session came; call it before that is acknowledged to the client."""
-        upload.moved = False
         self._hashers.put(upload.record.id, upload.hasher)
         await self._database.transaction(
             uploads.save,
@@ -179,30 +178,52 @@ class Content:
             boot=boot_id(),
             now=self.now(),
         )
+        upload.moved = False
+
+    async def _save_quietly(self, upload: Upload) -> None:
+        if upload.moved:
+            with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
+                await self.save(upload)
 
     async def cancel(self, upload: Upload) -> None:
         """Close the session and free its bytes; safe after anything."""
         upload.closed = True
         self._hashers.forget(upload.record.id)
         await self._database.transaction(uploads.delete, upload.record.id)
-        await upload.staging.discard()
+        await self._free_quietly(upload)
+
+    async def free(self, storage_id: int, staging: Staging) -> None:
+        """Drop a held staging area that nobody will come back for.
+
+        With it goes the object that a crash left between publish and its row. It is put among the removals first, so
+        that it is not forgotten if we die here.
+        """
+        stored = await staging.published()
+        if stored is not None:
+            await self._database.transaction(garbage.remove_orphan, storage_id, stored, now=self.now())
+        await staging.discard()
+
+    async def _free_quietly(self, upload: Upload) -> None:
+        """As `free`, at the end of a session. The outcome stands already; what cannot be freed now, the sweep frees."""
+        with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
+            await self.free(upload.record.storage_id, upload.staging)
 
     async def commit(self, upload: Upload, digest: Digest, *, repository: RepositoryRecord) -> BlobRecord:
         """Store the session's bytes as `digest`, link them in its image, and close the session.
 
         Raises `DigestMismatch` (the session is closed then: its bytes are not what the client meant). When it returns,
         the blob survives power loss and may be acknowledged. If it is interrupted, the session is still open and the
-        same commit can be repeated.
+        same commit can be repeated; `UploadUnknown` if it was interrupted too long ago for that.
         """
         try:
             canonical = await upload.verify(digest)
-        except DigestMismatch:
+            blob = await self._settle(upload, canonical, digest, repository)
+        except (DigestMismatch, UploadUnknown):
             await self.cancel(upload)
             raise
-        blob = await self._settle(upload, canonical, digest, repository)
         upload.closed = True
         self._hashers.forget(upload.record.id)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _SAVE_DEADLINE_S):
+        with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
             await upload.staging.discard()
         return blob
 
@@ -210,7 +231,8 @@ class Content:
         self, upload: Upload, canonical: Digest, digest: Digest, repository: RepositoryRecord
     ) -> BlobRecord:
         record = upload.record
-        stored = None
+        stored: StoredObject | None = None
+        left = await upload.staging.published()  # by a commit of this session that was interrupted
 
         def settle(tx: Transaction) -> BlobRecord | None:
             now = self.now()
@@ -221,6 +243,8 @@ class Content:
                 blobs.name_also(tx, record.storage_id, digest, blob_id)
             image = images.ensure(tx, repository, record.image, now=now)
             blobs.link(tx, image.id, digest, blob_id, now=now)
+            if left is not None:
+                garbage.remove_orphan(tx, record.storage_id, left, now=now)
             uploads.delete(tx, record.id)
             return blobs.find(tx, record.storage_id, canonical)
 
@@ -265,12 +289,37 @@ class Content:
             self._touched.add((image_id, digest))
         return FoundBlob(record, self._names.get(record.storage_id, ""))
 
-    def open(self, found: FoundBlob, span: Span) -> AbstractAsyncContextManager[BlobReader]:
-        """Open a span of a found blob; see `BlobStore.open`."""
-        return self.store(found.record.storage_id).open(found.record.stored, span)
+    @asynccontextmanager
+    async def open(self, found: FoundBlob, span: Span) -> AsyncIterator[BlobReader]:
+        """Open a span of a found blob; see `BlobStore.open`.
+
+        A blob that is on record while its store has no such object is `Damaged`, never `BlobUnknown`.
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                store = self.store(found.record.storage_id)
+                reader = await stack.enter_async_context(store.open(found.record.stored, span))
+            except BlobUnknown as error:
+                raise await self._absent(found.record) from error
+            yield reader
+
+    async def _absent(self, blob: BlobRecord) -> StorageError:
+        """What it means that a store does not have an object that a row named a moment ago."""
+        digest = blob.stored.digest
+        current = await self._database.read(blobs.find, blob.storage_id, digest)
+        if current is None or current.damaged_at is not None:
+            return BlobUnknown(f"blob {digest} has just been removed")
+        if current.stored.key != blob.stored.key:
+            return Unavailable(f"blob {digest} has just been stored anew: retry")
+        return Damaged(f"blob {digest} is on record, but its store does not have it: run `sluice fsck`")
 
     async def flush_touches(self) -> None:
-        """Write the renewed links down; the jobs call it every few seconds and at the end."""
-        batch, self._touched = self._touched, set()
-        if batch:
-            await self._database.transaction(blobs.touch, sorted(batch), now=self.now())
+        """Write the renewed links down; the jobs call it every few seconds and at the end.
+
+        Raises `Unavailable` or `StorageFull`; what was not written then is written the next time.
+        """
+        waiting = sorted(self._touched)
+        for start in range(0, len(waiting), _TOUCH_BATCH):
+            batch = waiting[start : start + _TOUCH_BATCH]
+            await self._database.transaction(blobs.touch, batch, now=self.now())
+            self._touched.difference_update(batch)

@@ -143,11 +143,12 @@ class Layout:
             for second in _names(self.objects / first):
                 prefix = f"blobs/sha256/{first}/{second}"
                 for file_name in _names(self.root / prefix):
-                    stored = self._look_while_walking(f"{prefix}/{file_name}")
+                    stored = self.look_anyhow(f"{prefix}/{file_name}")
                     if stored is not None:
                         yield stored
 
-    def _look_while_walking(self, key: str) -> StoredObject | None:
+    def look_anyhow(self, key: str) -> StoredObject | None:
+        """Describe what lies under the key: None if it is gone or no key of ours, `size_bytes` 0 if it is damaged."""
         try:
             name = ObjectName.parse(key)
         except BlobUnknown:

@@ -22,7 +22,7 @@ from storage.blocking import Pool
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import Busy, Damaged, UploadUnknown
 from storage.filesystem_layout import Layout
-from storage.filesystem_publish import Publication, copy, open_partial, remove_staging
+from storage.filesystem_publish import Publication, copy, open_partial, published_key, remove_staging
 from storage.filesystem_reading import close_descriptor
 
 # Bytes hashed in one turn of a thread: about 10 ms, so that others get the thread and cancelling is quick.
@@ -169,6 +169,19 @@ class FilesystemStaging:
             return await publication.run(self._pool, compress=self._compress)
         finally:
             self._dropped = os.fstat(self._descriptor).st_nlink == 0
+
+    async def published(self) -> StoredObject | None:
+        """See `blobstore.Staging.published`.
+
+        The key is read from a note beside the area that is not synced: a power failure, unlike a crash of the process,
+        may have taken it, and then only a scan finds the object.
+        """
+        return None if self._dropped else await self._pool.run(self._look_at_published)
+
+    def _look_at_published(self) -> StoredObject | None:
+        with durable.failures_of(self._what):
+            key = published_key(self._layout, self._staging_id)
+            return None if key is None else self._layout.look_anyhow(key)
 
     async def discard(self) -> None:
         """See `blobstore.Staging.discard`."""

@@ -6,13 +6,13 @@ push of the same digest heals the row. Objects without a row go through the remo
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from storage.blobstore import Span
-from storage.content import Content, FoundBlob
+from storage.blobstore import Span, StoredObject
+from storage.content import Content
 from storage.database import Database
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, Damaged
@@ -24,7 +24,10 @@ _ROWS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be. `kind`: missing, damaged, orphan. `images` name some that suffer."""
+    """One thing that is not as it should be. `kind`: missing, damaged, orphan. `images` name some that suffer.
+
+    `repaired`: nothing is left to do here; a missing or damaged blob is whole again after the next push of it.
+    """
 
     kind: str
     storage: str
@@ -67,72 +70,108 @@ class Fsck:
 
     @asynccontextmanager
     async def findings(self) -> AsyncIterator[AsyncIterator[Finding]]:
-        """Everything found wrong, as it is found; `totals` grows meanwhile. `Unavailable` ends it, nothing is lost."""
-        found = self._look()
-        try:
-            yield found
-        finally:
-            await found.aclose()  # type: ignore[attr-defined]  # _look() is a generator
+        """Everything found wrong, as it is found; `totals` grows meanwhile.
 
-    async def _look(self) -> AsyncIterator[Finding]:
+        `Unavailable` and `StorageFull` end it: what was found and repaired until then stands.
+        """
+        async with aclosing(self._look()) as found:
+            yield found
+
+    async def _look(self) -> AsyncGenerator[Finding, None]:
         after = 0
         while batch := await self._database.survey(garbage.every_blob, after=after, limit=_ROWS):
             after = batch[-1].id
+            good = []
             for blob in batch:
-                if blob.damaged_at is None and (finding := await self._check(blob)) is not None:
+                finding = await self._check(blob)
+                if finding is not None:
                     self.totals.findings += 1
                     yield finding
+                elif blob.damaged_at is None:
+                    good.append(blob)
+            if good:
+                await self._database.transaction(garbage.mark_verified, good, now=self._now())
         for storage_id in list(self._content.storage_names()):
-            async for finding in self._orphans(storage_id):
-                self.totals.findings += 1
-                yield finding
+            async with aclosing(self._orphans(storage_id)) as orphans:
+                async for finding in orphans:
+                    self.totals.findings += 1
+                    yield finding
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    # --- rows -------------------------------------------------------------------------------------------------------
 
     async def _check(self, blob: BlobRecord) -> Finding | None:
         self.totals.blobs += 1
-        name = self._content.storage_names().get(blob.storage_id, "")
-        hasher = Hasher()
+        if blob.damaged_at is not None:
+            return await self._bad(blob, "damaged", "found damaged before; the next push of it heals it")
         try:
-            whole = Span(0, blob.stored.size_bytes)
-            async with self._content.open(FoundBlob(blob, name), whole) as reader:
-                async for chunk in reader.chunks():
-                    hasher.update(chunk)  # at most 256 KiB: 0.15 ms, less than a hop to a thread and back
-                    self.totals.read_bytes += len(chunk)
+            actual = await self._digest(blob)
         except BlobUnknown:
-            return await self._bad(blob, name, "missing", "the store does not have it")
+            return await self._bad(blob, "missing", "the store does not have it")
         except Damaged as error:
-            return await self._bad(blob, name, "damaged", str(error))
-        if hasher.digest() != blob.stored.digest:
-            return await self._bad(blob, name, "damaged", f"its bytes have digest {hasher.digest()}")
-        await self._database.transaction(garbage.mark_verified, blob, now=int(self._clock()))
+            return await self._bad(blob, "damaged", str(error))
+        if actual != blob.stored.digest:
+            return await self._bad(blob, "damaged", f"its bytes have digest {actual}")
         return None
 
-    async def _bad(self, blob: BlobRecord, name: str, kind: str, detail: str) -> Finding | None:
+    async def _digest(self, blob: BlobRecord) -> Digest:
+        """What the stored bytes hash to; asks the store itself, whose `BlobUnknown` means no more than that."""
+        hasher = Hasher()
+        whole = Span(0, blob.stored.size_bytes)
+        async with self._content.store(blob.storage_id).open(blob.stored, whole) as reader:
+            async for chunk in reader.chunks():
+                hasher.update(chunk)  # at most 256 KiB: 0.15 ms, less than a hop to a thread and back
+                self.totals.read_bytes += len(chunk)
+        return hasher.digest()
+
+    async def _bad(self, blob: BlobRecord, kind: str, detail: str) -> Finding | None:
         current = await self._database.survey(garbage.every_blob, after=blob.id - 1, limit=1)
-        if not current or current[0].stored.key != blob.stored.key:
+        if not current or current[0].stored.key != blob.stored.key or current[0].damaged_at != blob.damaged_at:
             return None  # removed or healed while we read it
         images = await self._database.survey(garbage.images_of, blob.id)
-        if self._repair:
-            await self._database.transaction(garbage.mark_damaged, blob, now=int(self._clock()))
-            if kind == "damaged":
-                await self._content.store(blob.storage_id).quarantine(blob.stored.key)
+        if self._repair and not await self._put_aside(blob):
+            return None
+        name = self._content.storage_names().get(blob.storage_id, "")
         stored = blob.stored
         return Finding(kind, name, stored.key, stored.digest, stored.stored_bytes, detail, tuple(images), self._repair)
 
-    async def _orphans(self, storage_id: int) -> AsyncIterator[Finding]:
+    async def _put_aside(self, blob: BlobRecord) -> bool:
+        """Keep readers away from the row, then from the bytes; False if the row was healed meanwhile.
+
+        Done again for what was found before, as a crash may have come between the two.
+        """
+        if blob.damaged_at is None and not await self._database.transaction(
+            garbage.mark_damaged, blob, now=self._now()
+        ):
+            return False
+        with suppress(BlobUnknown):
+            await self._content.store(blob.storage_id).quarantine(blob.stored.key)
+        return True
+
+    # --- objects ----------------------------------------------------------------------------------------------------
+
+    async def _orphans(self, storage_id: int) -> AsyncGenerator[Finding, None]:
         """Objects without a row that are older than the grace period: younger ones may be commits in flight."""
-        name = self._content.storage_names()[storage_id]
-        oldest = int(self._clock()) - self._grace_s
+        oldest = self._now() - self._grace_s
         async with self._content.store(storage_id).scan() as objects:
             async for stored in objects:
                 if stored.created_at > oldest:
                     continue
-                if await self._database.survey(garbage.is_key_used, storage_id, stored.key):
+                if await self._database.survey(garbage.is_key_used, storage_id, stored):
                     continue
-                self.totals.orphans += 1
-                repaired = False
-                if self._repair:
-                    now = int(self._clock())
-                    repaired = await self._database.transaction(garbage.remove_orphan, storage_id, stored.key, now=now)
-                yield Finding(
-                    "orphan", name, stored.key, stored.digest, stored.stored_bytes, "no row has it", (), repaired
-                )
+                finding = await self._orphan(storage_id, stored)
+                if finding is not None:
+                    self.totals.orphans += 1
+                    yield finding
+
+    async def _orphan(self, storage_id: int, stored: StoredObject) -> Finding | None:
+        if self._repair and not await self._database.transaction(
+            garbage.remove_orphan, storage_id, stored, now=self._now()
+        ):
+            return None  # a commit that waited for long has come to its row after all
+        name = self._content.storage_names()[storage_id]
+        return Finding(
+            "orphan", name, stored.key, stored.digest, stored.stored_bytes, "no row has it", (), self._repair
+        )

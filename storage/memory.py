@@ -229,6 +229,14 @@ class MemoryStaging:
             self._objects[key] = _Object(digest, bytes(area.content), self._now())
         return self._objects[key].describe(key)
 
+    async def published(self) -> StoredObject | None:
+        """See `blobstore.Staging.published`."""
+        await trio.lowlevel.checkpoint()
+        key = self._area.published
+        if self._dropped or key is None or key not in self._objects:
+            return None
+        return self._objects[key].describe(key)
+
     async def discard(self) -> None:
         """See `blobstore.Staging.discard`."""
         await trio.lowlevel.checkpoint()

@@ -1,15 +1,19 @@
 """Stored blobs, their further digests, and the links that make them readable in an image.
 
 A blob row is one stored copy per storage; a link is an image's right to it. Nothing reads bytes without a link.
+A key is in a blob row, or among the removals, or (between publish and commit) in neither; never in both, and from the
+removals it never comes back: the sweep may be about to remove it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.blobstore import StoredObject
 from storage.digest import Digest
+from storage.errors import UploadUnknown
 from storage.metadata.tables import blob_aliases, blobs, links, removals
 from storage.records import BlobRecord
 
@@ -36,7 +40,7 @@ _LINKED = (
         links.c.image_id == bindparam("image_id"), links.c.digest == bindparam("digest"), blobs.c.damaged_at.is_(None)
     )
 )
-# The lock (PostgreSQL; SQLite has one writer anyway) keeps the sweep from taking a link that a manifest is about to need.
+# The lock (PostgreSQL; SQLite has one writer anyway) keeps the sweep from taking a link that a manifest will need.
 _LINKED_MANY = (
     sa.select(links.c.digest, blobs.c.id, blobs.c.size_bytes)
     .join(blobs, blobs.c.id == links.c.blob_id)
@@ -47,7 +51,7 @@ _LINKED_MANY = (
     )
     .with_for_update(read=True, of=links)
 )
-_INSERT = sa.insert(blobs)
+_INSERT = sa.insert(blobs).returning(blobs.c.id)
 _REVIVE = sa.update(blobs).where(blobs.c.id == bindparam("blob_id")).values(condemned_at=None)
 _HEAL = (
     sa.update(blobs)
@@ -79,21 +83,26 @@ _ALIAS = sa.select(blob_aliases.c.blob_id).where(
     blob_aliases.c.storage_id == bindparam("storage_id"), blob_aliases.c.digest == bindparam("digest")
 )
 _ADD_ALIAS = sa.insert(blob_aliases)
-_REMOVAL = sa.insert(removals)
+_ADD_REMOVAL = sa.insert(removals)
+_REMOVAL_KNOWN = sa.select(sa.literal(1)).where(
+    removals.c.storage_id == bindparam("storage_id"), removals.c.key == bindparam("key")
+)
 
 
-def record(row: Sequence[object]) -> BlobRecord:
-    """A row of `COLUMNS` as a record."""
-    identity, storage_id, digest, key, encoding, size_bytes, stored_bytes, created_at, condemned_at, damaged_at = row[:10]
-    stored = StoredObject(
-        key=key,  # type: ignore[arg-type]  # a row is untyped; the columns above say what it holds
-        digest=Digest.parse(digest),  # type: ignore[arg-type]
-        size_bytes=size_bytes,  # type: ignore[arg-type]
-        stored_bytes=stored_bytes,  # type: ignore[arg-type]
-        encoding=encoding,  # type: ignore[arg-type]
-        created_at=created_at,  # type: ignore[arg-type]
+def record(row: Sequence[Any]) -> BlobRecord:
+    """A row of `COLUMNS` (and perhaps more) as a record."""
+    identity, storage_id, digest, key, encoding, size_bytes, stored_bytes, created_at, condemned_at, damaged_at, *_ = (
+        row
     )
-    return BlobRecord(identity, storage_id, stored, condemned_at, damaged_at)  # type: ignore[arg-type]
+    stored = StoredObject(
+        key=key,
+        digest=Digest.parse(digest),
+        size_bytes=size_bytes,
+        stored_bytes=stored_bytes,
+        encoding=encoding,
+        created_at=created_at,
+    )
+    return BlobRecord(identity, storage_id, stored, condemned_at, damaged_at)
 
 
 def find(tx: Connection, storage_id: int, digest: Digest) -> BlobRecord | None:
@@ -111,7 +120,7 @@ def is_stored(tx: Connection, storage_id: int, digest: Digest) -> bool:
 def linked(tx: Connection, image_id: int, digest: Digest) -> tuple[BlobRecord, int] | None:
     """The blob that the image may read under this digest, with the time of its link; damaged ones are absent."""
     row = tx.execute(_LINKED, {"image_id": image_id, "digest": str(digest)}).one_or_none()
-    return (record(row), row[10]) if row else None
+    return (record(row), row.linked_at) if row else None
 
 
 def linked_sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Digest, tuple[int, int]]:
@@ -129,22 +138,36 @@ def settle(tx: Connection, storage_id: int, digest: Digest, stored: StoredObject
 
     `stored` is the caller's own fresh copy, or None when it relied on one that was there. None is returned when that
     one has gone meanwhile: publish, and settle again. A copy that turns out to be superfluous is put among the
-    removals. Ends any condemnation, under the row's lock, which the sweep takes too.
+    removals. Ends any condemnation, under the row's lock, which the sweep takes too. Raises `UploadUnknown` when the
+    caller's copy is needed but was given up long ago (fsck took it for an orphan): only new bytes help.
     """
     row = tx.execute(_BY_DIGEST_LOCKED, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
     found = record(row) if row else None
-    if found is None:
-        return _insert(tx, storage_id, stored, now=now) if stored else None
-    if found.damaged_at is not None:
-        if stored is None:
-            return None
-        _heal(tx, found, stored, now=now)
+    if found is not None and found.damaged_at is None:
+        if found.condemned_at is not None:
+            tx.execute(_REVIVE, {"blob_id": found.id})
+        if stored is not None and stored.key != found.stored.key:
+            free_later(tx, storage_id, stored.key, now=now)
         return found.id
-    if found.condemned_at is not None:
-        tx.execute(_REVIVE, {"blob_id": found.id})
-    if stored is not None and stored.key != found.stored.key:
-        tx.execute(_REMOVAL, {"storage_id": storage_id, "key": stored.key, "since": now})
+    if stored is None:
+        return None
+    if is_given_up(tx, storage_id, stored.key):
+        raise UploadUnknown("the bytes of this upload waited too long and are being removed: upload again")
+    if found is None:
+        return _insert(tx, storage_id, stored, now=now)
+    _heal(tx, found, stored, now=now)
     return found.id
+
+
+def free_later(tx: Connection, storage_id: int, key: str, *, now: int) -> None:
+    """Put a key that no row has among the removals, for good; again is fine."""
+    if not is_given_up(tx, storage_id, key):
+        tx.execute(_ADD_REMOVAL, {"storage_id": storage_id, "key": key, "since": now})
+
+
+def is_given_up(tx: Connection, storage_id: int, key: str) -> bool:
+    """Whether the key is among the removals: its bytes may go at any moment."""
+    return tx.execute(_REMOVAL_KNOWN, {"storage_id": storage_id, "key": key}).first() is not None
 
 
 def _insert(tx: Connection, storage_id: int, stored: StoredObject, *, now: int) -> int:
@@ -157,9 +180,7 @@ def _insert(tx: Connection, storage_id: int, stored: StoredObject, *, now: int) 
         "stored_bytes": stored.stored_bytes,
         "created_at": now,
     }
-    key = tx.execute(_INSERT, values).inserted_primary_key
-    assert key is not None  # both databases return it
-    return int(key[0])
+    return int(tx.execute(_INSERT, values).scalar_one())
 
 
 def _heal(tx: Connection, found: BlobRecord, stored: StoredObject, *, now: int) -> None:
@@ -172,6 +193,8 @@ def _heal(tx: Connection, found: BlobRecord, stored: StoredObject, *, now: int) 
         "now": now,
     }
     tx.execute(_HEAL, values)
+    if found.stored.key != stored.key:
+        free_later(tx, found.storage_id, found.stored.key, now=now)
 
 
 def name_also(tx: Connection, storage_id: int, digest: Digest, blob_id: int) -> None:

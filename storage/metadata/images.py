@@ -1,4 +1,4 @@
-"""Image names inside a repository; a row appears with the first blob or manifest and stays until its repository goes."""
+"""Image names inside a repository: a row appears with the first blob or manifest and goes with its repository."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ _COLUMNS = (images.c.id, images.c.repository_id, images.c.name, images.c.full_na
 _FIND = sa.select(*_COLUMNS).where(
     images.c.repository_id == bindparam("repository_id"), images.c.name == bindparam("name")
 )
-_INSERT = sa.insert(images)
+_INSERT = sa.insert(images).returning(images.c.id)
 _PAGE = sa.select(images.c.full_name).where(images.c.full_name > bindparam("after")).order_by(images.c.full_name)
 _PAGE_OF = _PAGE.where(images.c.repository_id.in_(bindparam("repository_ids", expanding=True)))
 
@@ -29,9 +29,7 @@ def ensure(tx: Connection, repository: RepositoryRecord, name: str, *, now: int)
         return found
     full_name = f"{repository.full_name}/{name}"
     values = {"repository_id": repository.id, "name": name, "full_name": full_name, "created_at": now}
-    key = tx.execute(_INSERT, values).inserted_primary_key
-    assert key is not None  # both databases return it
-    return ImageRecord(key[0], repository.id, name, full_name)
+    return ImageRecord(int(tx.execute(_INSERT, values).scalar_one()), repository.id, name, full_name)
 
 
 def page(tx: Connection, *, after: str, limit: int, repository_ids: Iterable[int] | None) -> list[str]:

@@ -48,8 +48,22 @@ _LIVE_MANY = (
     )
     .with_for_update(read=True)
 )
-_INSERT = sa.insert(manifests)
+_INSERT = sa.insert(manifests).returning(manifests.c.id)
 _INSERT_REFERENCE = sa.insert(manifest_references)
+_ABSENT = sa.select(manifest_references.c.digest).where(
+    manifest_references.c.manifest_id == bindparam("manifest_id"),
+    manifest_references.c.blob_id.is_(None),
+    manifest_references.c.role != "child",
+)
+_FILL = (
+    sa.update(manifest_references)
+    .where(
+        manifest_references.c.manifest_id == bindparam("of_manifest"),
+        manifest_references.c.digest == bindparam("of_digest"),
+        manifest_references.c.blob_id.is_(None),
+    )
+    .values(blob_id=bindparam("came"))
+)
 _REVIVE = (
     sa.update(manifests)
     .where(manifests.c.id == bindparam("manifest_id"))
@@ -122,7 +136,7 @@ def sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Dige
     return found
 
 
-def put(  # noqa: PLR0913  # one row, one call
+def put(
     tx: Connection,
     image_id: int,
     document: Document,
@@ -134,10 +148,14 @@ def put(  # noqa: PLR0913  # one row, one call
     by: int | None,
     now: int,
 ) -> int:
-    """Store a manifest with its references and give its id; one that is there (or was deleted lately) is revived."""
+    """Store a manifest with its references and give its id; one that is there (or was deleted lately) is revived.
+
+    A foreign layer that was absent at the first push and has come since is needed from now on.
+    """
     if found := find(tx, image_id, document.digest, deleted=True):
         if found.deleted_at is not None:
             tx.execute(_REVIVE, {"manifest_id": found.id, "by": by, "now": now})
+        _need_what_came(tx, found.id, references)
         return found.id
     values = {
         "image_id": image_id,
@@ -151,11 +169,16 @@ def put(  # noqa: PLR0913  # one row, one call
         "pushed_by": by,
         "pushed_at": now,
     }
-    key = tx.execute(_INSERT, values).inserted_primary_key
-    assert key is not None  # both databases return it
+    manifest_id = int(tx.execute(_INSERT, values).scalar_one())
+    _need(tx, manifest_id, image_id, references)
+    return manifest_id
+
+
+def _need(tx: Connection, manifest_id: int, image_id: int, references: Sequence[ReferenceRecord]) -> None:
     rows = [
         {
-            "manifest_id": key[0],
+            "manifest_id": manifest_id,
+            "image_id": image_id,
             "position": position,
             "role": reference.role,
             "digest": str(reference.digest),
@@ -166,7 +189,13 @@ def put(  # noqa: PLR0913  # one row, one call
     ]
     if rows:
         tx.execute(_INSERT_REFERENCE, rows)
-    return int(key[0])
+
+
+def _need_what_came(tx: Connection, manifest_id: int, references: Sequence[ReferenceRecord]) -> None:
+    came = {str(reference.digest): reference.blob_id for reference in references if reference.blob_id is not None}
+    for digest in tx.execute(_ABSENT, {"manifest_id": manifest_id}).scalars().all():
+        if digest in came:
+            tx.execute(_FILL, {"of_manifest": manifest_id, "of_digest": digest, "came": came[digest]})
 
 
 def mark_deleted(tx: Connection, manifest_id: int, *, tag_names: Sequence[str], now: int) -> bool:

@@ -270,7 +270,7 @@ manifests = sa.Table(
     sa.UniqueConstraint("image_id", "digest"),
     sqlite_autoincrement=True,
 )
-sa.Index(None, manifests.c.image_id, manifests.c.subject)
+sa.Index(None, manifests.c.image_id, manifests.c.subject, manifests.c.digest)
 sa.Index(None, manifests.c.deleted_at)
 
 # What a manifest needs; written once at push, so that garbage collection never parses a manifest again.
@@ -278,6 +278,8 @@ manifest_references = sa.Table(
     "manifest_references",
     metadata,
     _to("manifests.id", name="manifest_id"),
+    # The manifest's, so that one look tells whether an image needs a blob; the row goes with its manifest.
+    sa.Column("image_id", Id, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("role", sa.Text, nullable=False),  # config, layer, child
     sa.Column("digest", sa.Text, nullable=False),
@@ -286,7 +288,7 @@ manifest_references = sa.Table(
     sa.Column("blob_id", Id, sa.ForeignKey("blobs.id", ondelete="RESTRICT"), nullable=True),
     sa.PrimaryKeyConstraint("manifest_id", "position"),
 )
-sa.Index(None, manifest_references.c.blob_id)
+sa.Index(None, manifest_references.c.blob_id, manifest_references.c.image_id)
 sa.Index(None, manifest_references.c.digest)
 
 tags = sa.Table(

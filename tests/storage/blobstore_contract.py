@@ -301,6 +301,28 @@ class BlobStoreContract:
             await store.remove((await staging.publish(Digest.of(SMALL))).key)
         assert await store.drop_staging("removed") is None
 
+    async def test_published(self, place: Place) -> None:
+        """The holder of an area learns what was published from it, also after a restart, as long as it is there."""
+        store = await place.open()
+        async with store.stage("told", create=True) as staging:
+            assert await staging.published() is None
+            await staging.write(SMALL, Hasher())
+            stored = await staging.publish(Digest.of(SMALL))
+            assert await staging.published() == stored
+        store = await place.open()
+        async with store.stage("told", create=False) as staging:
+            assert await staging.published() == stored
+            await staging.discard()
+            assert await staging.published() is None
+        assert await content_of(store, stored) == SMALL
+
+    async def test_published_object_that_went(self, store: BlobStore) -> None:
+        """An object that was removed meanwhile is not told of."""
+        async with store.stage("removed", create=True) as staging:
+            await staging.write(SMALL, Hasher())
+            await store.remove((await staging.publish(Digest.of(SMALL))).key)
+            assert await staging.published() is None
+
     async def test_scan_staging(self, store: BlobStore) -> None:
         """All areas are listed, held ones too, with the time of their last change."""
         before = await self._now(store)
