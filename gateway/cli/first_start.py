@@ -1,0 +1,58 @@
+"""What the first start of an installation makes, and makes once.
+
+The data directory, the first administrator, and a repository that takes every image, so that a push works at once.
+Interrupted, it goes on where it was.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from gateway.access.accounts import FirstAdmin
+from gateway.app import Services, open_services
+from gateway.config import Settings
+from storage import Transaction
+from storage.metadata import accounts, projects, repositories
+
+PROJECT: Final = "common"
+REPOSITORY: Final = "docker-hosted"
+PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # a file's name
+
+
+async def prepare(settings: Settings, *, password: str | None) -> FirstAdmin | None:
+    """Make what is missing; gives the first administrator, if this was the first start. Raises storage errors."""
+    settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with open_services(settings) as services:
+        await services.database.transaction(_make_repository, services)
+        admin = await services.accounts.ensure_admin(password)
+    if admin is not None and admin.is_random:
+        _keep_password(settings.storage.data / PASSWORD_FILE, admin.password)
+    return admin
+
+
+def _make_repository(tx: Transaction, services: Services) -> None:
+    """The repository comes before the first account, so that whoever has an account has had it."""
+    if accounts.page(tx, after="", limit=1) or projects.find(tx, PROJECT) is not None:
+        return
+    now = int(services.clock())
+    project = projects.create(tx, name=PROJECT, description="Made at the first start.", now=now)
+    repositories.create(
+        tx,
+        project_id=project.id,
+        name=REPOSITORY,
+        description="Takes every image that names no other repository.",
+        format="docker",
+        repository_type="hosted",
+        storage_id=services.content.storage_id(services.settings.storage.default),
+        flat_alias_prefix=None,
+        is_catch_all=True,
+        anonymous_read=False,
+        immutable_tags=(),
+        now=now,
+    )
+
+
+def _keep_password(path: Path, password: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(password + "\n")

@@ -1,0 +1,140 @@
+"""`sluice serve`: prepare the installation, say where it is, and run the workers until told to stop."""
+
+import mmap
+import multiprocessing
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import click
+import trio
+
+from gateway.access.accounts import FirstAdmin
+from gateway.app import build, open_services, running
+from gateway.cli.first_start import PASSWORD_FILE, prepare
+from gateway.cli.options import config_option, data_option, load_settings
+from gateway.config import Settings
+from gateway.logs import configure
+from gateway.wire.settings import WireSettings
+from gateway.wire.sockets import ListenError
+from gateway.wire.supervisor import supervise
+from gateway.wire.worker import serve as serve_sockets
+from gateway.wire.worker import stop_on_signals
+from storage import StorageError
+
+# After the drain, a worker's stores and jobs get this long before the supervisor kills it.
+_CLOSE_S = 30.0
+_LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compared, not bound
+
+
+@click.command()
+@data_option
+@config_option
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen; default 127.0.0.1:8080.")
+@click.option("--workers", type=int, metavar="N", help="Processes; one per core is enough. Default 1.")
+def serve(data: Path | None, config: Path | None, listen: str | None, workers: int | None) -> None:
+    r"""Run the registry until SIGTERM or Ctrl-C, then let running requests end.
+
+    \b
+    Examples:
+      sluice serve --data /var/lib/sluice --listen 0.0.0.0:8080 --workers 2
+      sluice serve --config /etc/sluice.toml
+      SLUICE_ADMIN_PASSWORD=... sluice serve        # choose the first password yourself
+    """
+    settings = load_settings(
+        data, config, {"server.listen": ("--listen", listen), "server.workers": ("--workers", workers)}
+    )
+    configure(level=settings.logs.level, form=settings.logs.format)
+    try:
+        wire = WireSettings.of(settings.server)
+        admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
+        status = supervise(
+            partial(_work, settings=settings, wire=wire, admin=admin, announced=mmap.mmap(-1, 1)),
+            listen=settings.server.listen,
+            workers=settings.server.workers,
+            stop_timeout_s=settings.server.drain_timeout_s + _CLOSE_S,
+        )
+    except (ListenError, StorageError, ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(status)
+
+
+def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | None:
+    """Prepare in a process of its own: it uses threads, and workers are forked from a process without any."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_prepare_into, args=(theirs, settings, password))
+    child.start()
+    theirs.close()
+    try:
+        outcome = ours.recv()
+    except EOFError:
+        outcome = click.ClickException("preparing the data directory ended early; the lines above say why")
+    child.join()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]  # pipes are untyped; the other end is below
+
+
+def _prepare_into(pipe: Connection, settings: Settings, password: str | None) -> None:
+    try:
+        pipe.send(trio.run(partial(prepare, settings, password=password)))
+    except (StorageError, OSError) as error:
+        pipe.send(click.ClickException(f"cannot use the data directory {settings.storage.data}: {error}"))
+    finally:
+        pipe.close()
+
+
+def _work(
+    number: int,
+    sockets: Sequence[socket.socket],
+    *,
+    settings: Settings,
+    wire: WireSettings,
+    admin: FirstAdmin | None,
+    announced: mmap.mmap,
+) -> None:
+    """One worker's life, in its own process (or in ours, if there is only one)."""
+
+    def announce(addresses: Sequence[str]) -> None:
+        if number == 0 and announced[0] == 0:  # once, also when the worker is started again
+            announced[0] = 1
+            click.echo(_welcome(settings, addresses, admin))
+
+    async def work() -> None:
+        async with open_services(settings) as services, stop_on_signals() as stop, running(services):
+            await serve_sockets(build(services), settings=wire, sockets=sockets, stop=stop, on_ready=announce)
+
+    trio.run(work)
+
+
+def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | None) -> str:
+    """What a newcomer needs to see; the password only when it was just made."""
+    lines = [f"Sluice listens on {', '.join(addresses)} and keeps its data in {settings.storage.data}"]
+    if admin is not None and admin.is_random:
+        lines += [
+            "",
+            f"  administrator  {admin.name}",
+            f"  password       {admin.password}",
+            f"  (shown once; also in {settings.storage.data / PASSWORD_FILE}, which only you can read)",
+        ]
+    host = _docker_host(addresses[0])
+    lines += [
+        "",
+        "Try:",
+        f"  docker login {host} -u admin",
+        f"  docker tag myapp {host}/myapp:1.0",
+        f"  docker push {host}/myapp:1.0",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _docker_host(address: str) -> str:
+    """The address as one writes it before an image's name."""
+    host, _, port = address.partition("://")[2].rpartition(":")
+    return f"localhost:{port}" if host in _LOCAL_NAMES else f"{host}:{port}"
