@@ -1,0 +1,63 @@
+"""The reads that every request makes find their rows by an index, however many rows there are."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import sqlalchemy as sa
+
+from storage import Database, Transaction
+from storage.metadata import accounts, credentials, grants, repositories, signing_keys, storages
+
+Read = Callable[[Transaction], object]
+
+
+def plan(transaction: Transaction, read: Read) -> list[str]:
+    """What SQLite would do for each statement of `read`."""
+    statements: list[tuple[str, tuple[object, ...]]] = []
+
+    def note(_c: object, _cursor: object, text: str, values: tuple[object, ...], *_: object) -> None:
+        statements.append((text, values))
+
+    sa.event.listen(transaction, "before_cursor_execute", note)
+    read(transaction)
+    sa.event.remove(transaction, "before_cursor_execute", note)
+    return [
+        row[3]
+        for text, values in statements
+        for row in transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+    ]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        partial(repositories.route, name="a/b/c/d"),
+        partial(repositories.route, name="img"),
+        partial(repositories.find, project="a", name="b"),
+        partial(repositories.get, repository_id=1),
+        partial(repositories.by_alias, prefixes=["a", "a/b"]),
+        repositories.catch_all,
+        partial(credentials.by_hash, secret_hash="aa"),
+        partial(credentials.of_account, account_id=1, kind="personal"),
+        partial(grants.roles, account_id=1, repository_id=1, project_id=1),
+        partial(grants.of_account, account_id=1),
+        partial(grants.on_project, project_id=1),
+        partial(grants.on_repository, repository_id=1),
+        partial(accounts.get, account_id=1),
+        partial(accounts.find, name="a"),
+        partial(accounts.password_hash, account_id=1),
+    ],
+    ids=lambda read: getattr(read, "func", read).__name__,
+)
+async def test_a_hot_read_scans_no_table(database: Database, read: Read) -> None:
+    """Each step of the plan is a SEARCH by key or index, never a SCAN."""
+    steps = await database.survey(plan, read)
+    assert steps
+    assert [step for step in steps if step.startswith("SCAN")] == []
+
+
+async def test_the_check_can_fail(database: Database) -> None:
+    """A read that does go through a whole table is noticed."""
+    assert any(step.startswith("SCAN") for step in await database.survey(plan, storages.names))
+    assert any(step.startswith("SCAN") for step in await database.survey(plan, partial(signing_keys.current, now=1)))
