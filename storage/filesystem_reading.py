@@ -1,7 +1,7 @@
 """Reading objects of a filesystem store: one descriptor, one span, chunks without waiting where the page cache allows.
 
-Measured (docs/decisions/0003): a turn in a thread costs about 0.2 ms of CPU, which is ten times what copying 256 KiB
-out of the page cache costs. So a chunk is first asked for with RWF_NOWAIT on the event loop, which never waits for the
+Measured (docs/decisions/0003): a turn in a thread costs 0.06 to 0.23 ms of CPU, which is three to ten times what
+copying 256 KiB out of the page cache costs. So a chunk is first asked for with RWF_NOWAIT on the event loop, which never waits for the
 disk, and only what is not in the page cache is read in a thread.
 """
 
@@ -54,8 +54,8 @@ class PageCache:
     """Reads that never wait for the disk. For one event loop: its buffer is free again when `pread` returns."""
 
     def __init__(self) -> None:
-        # One for all readers: a fresh 256 KiB buffer per read costs more in page faults than the read (0.62 to 0.08 s
-        # of CPU per GiB). No frame is larger than its content by more than a few hundred bytes, and none is kept so.
+        # One for all readers: a fresh buffer per read costs page faults, up to six times the read itself. Larger than a
+        # chunk, because zstd may make a frame a little larger than its content.
         self._buffer = memoryview(bytearray(CHUNK_BYTES + FRAME_BYTES // 64))
         self._supported = True
 

@@ -104,8 +104,8 @@ class FilesystemStaging:
     async def write(self, chunk: bytes | bytearray | memoryview, hasher: Hasher) -> None:
         """See `blobstore.Staging.write`. Always in a thread, as any write may have to wait for a slow disk.
 
-        On the loop a chunk below 32 KiB would cost a tenth of the CPU (docs/decisions/0003), but bodies come in
-        chunks of 256 KiB, and every request would wait whenever the kernel makes the writer wait for its disk.
+        On the loop a chunk of 16 KiB would cost a fifth of the CPU (docs/decisions/0003), but bodies come in chunks of
+        256 KiB, and every request would wait whenever the kernel makes the writer wait for its disk.
         """
         self._check_held()
         if self._is_sealed():

@@ -8,7 +8,7 @@ frame with the sizes of all of them. All numbers are little-endian and 32 bits w
                     | number of frames, one byte of flags (0 here), 0x8F92EAB1
 
 A frame is as large as a chunk (256 KiB): a reader never holds more than one, however slow its client is. Frames of
-1 MiB would save 4 to 5 % more of a tar and cost four times the memory per reader (docs/decisions/0003).
+1 MiB would make files 0 to 2 % smaller and cost four times the memory per reader (docs/decisions/0003).
 
 Works on descriptors and blocks, except where it says otherwise; knows nothing of keys, stores or directories.
 """
@@ -29,7 +29,7 @@ FRAME_BYTES: Final = 256 * 1024
 _MOST_STORED: Final = FRAME_BYTES + (FRAME_BYTES >> 8) + 64 + 4
 # Below this a table and a second file cost more than they save.
 LEAST_BYTES: Final = 64 * 1024
-# Reading costs several times the CPU afterwards (docs/decisions/0003), so a blob must shrink by a quarter.
+# Reading costs ten times the CPU afterwards (docs/decisions/0003), so a blob must shrink by a quarter.
 LEAST_RATIO: Final = 1.3
 # 512 KiB of a blob of any size: about 1.5 ms. Spread over it, as a tar may begin with text and go on with pictures.
 _SAMPLES: Final = 8

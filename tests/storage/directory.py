@@ -29,7 +29,7 @@ trio.run(main)
 
 
 class Directory:
-    """A store's directory; see `blobstore_contract.Place`."""
+    """A store's directory; see `place.Place`."""
 
     def __init__(self, root: Path, *, compression: str = "off") -> None:
         self.root = root

@@ -14,8 +14,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from storage.blobstore import BlobStore, Span, Staging, StoredObject, check_span, check_staging_id
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, UploadUnknown
-from tests.storage.blobstore_contract import Place, areas_of, content_of, objects_of
 from tests.storage.directory import Directory
+from tests.storage.place import Place, areas_of, content_of, objects_of
 from tests.storage.test_memory import MemoryPlace
 
 T = TypeVar("T")

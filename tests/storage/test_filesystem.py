@@ -1,5 +1,6 @@
 """The filesystem store keeps the contract, with and without compression; and what only a directory can be asked."""
 
+import dataclasses
 import gzip
 import os
 import stat
@@ -12,10 +13,11 @@ from storage.blocking import Pool
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, Damaged, Unavailable
 from storage.filesystem import FilesystemStatistics, FilesystemStore
-from tests.storage.blobstore_contract import (
+from tests.storage.blobstore_contract import BlobStoreContract
+from tests.storage.directory import Directory, open_descriptors
+from tests.storage.place import (
     LARGE,
     SMALL,
-    BlobStoreContract,
     areas_of,
     cancel_after,
     content_of,
@@ -23,7 +25,6 @@ from tests.storage.blobstore_contract import (
     put,
     stage,
 )
-from tests.storage.directory import Directory, open_descriptors
 
 
 class TestFilesystemStore(BlobStoreContract):
@@ -218,6 +219,8 @@ async def test_descriptors_are_closed(place: Directory) -> None:
         await cancel_after(turns, lambda: store.drop_staging("cancelled"))
     with pytest.raises(BlobUnknown):
         await store.stat(stored.key.replace("read", "never"))
+    with pytest.raises(Damaged):
+        await content_of(store, dataclasses.replace(stored, size_bytes=1))
     async with store.open(removed, Span(0, 1)):
         await store.remove(removed.key)
     async with store.stage("discarded", create=True) as staging:

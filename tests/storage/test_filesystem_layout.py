@@ -11,7 +11,7 @@ from storage.blobstore import StoredObject
 from storage.digest import Digest
 from storage.errors import BlobUnknown, UploadUnknown
 from storage.filesystem_layout import Layout, ObjectName
-from tests.storage.blobstore_contract import HOSTILE_IDS, HOSTILE_KEYS
+from tests.storage.place import HOSTILE_IDS, HOSTILE_KEYS
 
 HEX = "0123456789abcdef" * 4
 KEY = f"blobs/sha256/01/23/{HEX}.session-1"

@@ -14,8 +14,8 @@ from storage.filesystem import FilesystemStore
 from storage.filesystem_layout import Layout, ObjectName
 from storage.filesystem_publish import published_key
 from storage.seekable import compressible
-from tests.storage.blobstore_contract import LARGE, SMALL, cancel_after, content_of, objects_of, put, stage
 from tests.storage.directory import Directory, python_process, small_disk
+from tests.storage.place import LARGE, SMALL, cancel_after, content_of, objects_of, put, stage
 
 TEXT = b" ".join(random.Random(5).choices([b"layer", b"manifest", b"digest", b"referrer"], k=200_000))
 

@@ -12,8 +12,8 @@ from storage.blobstore import CHUNK_BYTES, Span
 from storage.blocking import Pool
 from storage.errors import Damaged, Unavailable
 from storage.filesystem_reading import PageCache, close_descriptor
-from tests.storage.blobstore_contract import LARGE, put, read
 from tests.storage.directory import Directory, open_descriptors
+from tests.storage.place import LARGE, put, read
 
 
 async def read_on(chunks: AsyncIterator[bytes]) -> bytes:

@@ -16,8 +16,8 @@ from storage.errors import Busy, Damaged, StorageFull, Unavailable, UploadUnknow
 from storage.filesystem import FilesystemStore
 from storage.filesystem_layout import Layout
 from storage.filesystem_staging import hold
-from tests.storage.blobstore_contract import LARGE, SMALL, content_of, objects_of, put, stage
 from tests.storage.directory import Directory, open_descriptors, other_process, small_disk
+from tests.storage.place import LARGE, SMALL, content_of, objects_of, put, stage
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pytest
 from storage.blobstore import BlobStore, Span
 from storage.digest import Digest, Hasher
 from storage.memory import MemoryStatistics, MemoryStore
-from tests.storage.blobstore_contract import BlobStoreContract, areas_of, put
+from tests.storage.blobstore_contract import BlobStoreContract
+from tests.storage.place import areas_of, put
 
 
 class MemoryPlace:

@@ -260,6 +260,16 @@ LYING_TABLES = {
 }
 
 
+@pytest.mark.parametrize("first_bytes", [0, 2 * FRAME_BYTES - 1])
+def test_frame_of_impossible_size_in_a_table_that_adds_up(first_bytes: int) -> None:
+    """A frame of nothing, or one that no content can make, is refused before memory is taken for it."""
+    frames = bytes(2 * FRAME_BYTES)
+    entries = struct.pack("<IIII", first_bytes, FRAME_BYTES, len(frames) - first_bytes, 1)
+    stored = frames + struct.pack("<II", 0x184D2A5E, 16 + 9) + entries + struct.pack("<IBI", 2, 0, 0x8F92EAB1)
+    with file_with(stored) as descriptor, pytest.raises(Damaged, match="impossible size"):
+        Frames(descriptor, "object")
+
+
 @pytest.mark.parametrize("stored", LYING_TABLES.values(), ids=LYING_TABLES)
 def test_table_that_lies(stored: bytes) -> None:
     """A table that is missing, cut, too large or does not add up is damage, seen before anything is read."""
