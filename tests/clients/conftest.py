@@ -1,0 +1,122 @@
+"""What the client tests share: one served gateway behind a wiretap, and each client's daemon, for the whole run.
+
+Sharing is safe because every test makes its own images and names. Each client is logged in once, as the administrator,
+in a folder of its own; nothing of the machine's own clients is read or changed.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.containerd_client import Ctr, containerd_daemon
+from tests.clients.docker_client import Docker, docker_daemon
+from tests.clients.machines import Machine
+from tests.clients.podman_client import Podman, new_podman
+from tests.clients.registry import Registry
+from tests.clients.skopeo_client import Skopeo
+from tests.clients.wiretap import Wiretap
+from tests.served import ADMIN, Served
+
+pytest.register_assert_rewrite("tests.clients.client_contract")
+
+Finder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def work() -> Iterator[Path]:
+    """A folder for the run. Its path is short because the sockets of daemons lie in it, which may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def machine(work: Path) -> Machine:
+    """This machine."""
+    (work / "host").mkdir()
+    return Machine(work / "host")
+
+
+@pytest.fixture(scope="session")
+def registry(work: Path) -> Iterator[Registry]:
+    """A gateway with three repositories, and the tap in front of it."""
+    with Served(work / "gateway") as gateway, Wiretap(gateway.port) as tap:
+        made = gateway.api("POST", "/api/v1/projects", {"name": "clients"})
+        assert made.status == 201, made
+        for name in ("first", "second", "public"):
+            wanted = {
+                "project": "clients",
+                "name": name,
+                "format": "docker",
+                "repository_type": "hosted",
+                "anonymous_read": name == "public",
+            }
+            made = gateway.api("POST", "/api/v1/repos", wanted)
+            assert made.status == 201, made
+        yield Registry(gateway, tap, "clients/first", "clients/second", "clients/public")
+
+
+@pytest.fixture(autouse=True)
+def no_fault(registry: Registry) -> Iterator[None]:
+    """Whatever a client does in a test, the gateway answers nothing with 5xx."""
+    with registry.watch() as seen:
+        yield
+    assert [str(each) for each in seen if each.status >= 500] == []
+
+
+@pytest.fixture(scope="session")
+def docker(program: Finder, machine: Machine, registry: Registry) -> Iterator[Docker]:
+    """Docker with a daemon of its own."""
+    for name in ("dockerd", "docker"):
+        program(name)
+    needs_root("dockerd")
+    with docker_daemon(machine, registry.address) as started:
+        assert started.keep_login(*ADMIN).succeeded
+        yield started
+
+
+@pytest.fixture(scope="session")
+def skopeo(program: Finder, machine: Machine, registry: Registry) -> Skopeo:
+    """Skopeo."""
+    program("skopeo")
+    new = Skopeo(machine, machine.work / "skopeo-auth.json", registry.address)
+    assert new.keep_login(*ADMIN).succeeded
+    return new
+
+
+@pytest.fixture(scope="session")
+def podman(program: Finder, machine: Machine, registry: Registry) -> Podman:
+    """Podman over an image store of its own."""
+    program("podman")
+    needs_root("podman")
+    new = new_podman(machine, registry.address)
+    assert new.keep_login(*ADMIN).succeeded
+    return new
+
+
+@pytest.fixture(scope="session")
+def buildah(program: Finder, machine: Machine, registry: Registry) -> Podman:
+    """Buildah over an image store of its own."""
+    program("buildah")
+    needs_root("buildah")
+    new = new_podman(machine, registry.address, program="buildah")
+    assert new.keep_login(*ADMIN).succeeded
+    return new
+
+
+@pytest.fixture(scope="session")
+def ctr(program: Finder, machine: Machine, registry: Registry) -> Iterator[Ctr]:
+    """Containerd and ctr."""
+    for name in ("containerd", "ctr"):
+        program(name)
+    needs_root("containerd")
+    with containerd_daemon(machine, registry.address, ADMIN) as started:
+        yield started
+
+
+def needs_root(name: str) -> None:
+    """Skip where the tests do not run as root."""
+    if os.geteuid() != 0:
+        pytest.skip(f"{name} needs root")
