@@ -1,8 +1,8 @@
 """Reading objects of a filesystem store: one descriptor, one span, chunks without waiting where the page cache allows.
 
-Measured (docs/decisions/0003): a turn in a thread costs 0.06 to 0.23 ms of CPU, which is three to ten times what
-copying 256 KiB out of the page cache costs. So a chunk is first asked for with RWF_NOWAIT on the event loop, which never waits for the
-disk, and only what is not in the page cache is read in a thread.
+Measured (docs/decisions/0003): a turn in a thread costs 0.06 to 0.23 ms of CPU, three to ten times what copying
+256 KiB out of the page cache costs. So a chunk is first asked for with RWF_NOWAIT on the event loop, which never waits
+for the disk, and only what is not in the page cache is read in a thread.
 """
 
 import errno
