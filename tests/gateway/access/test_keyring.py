@@ -3,6 +3,7 @@
 import base64
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -27,18 +28,20 @@ async def test_the_first_start_makes_a_key_that_signs_and_its_successor(house: H
     assert house.keyring.find(records[1].kid) is not None
 
 
-async def test_of_many_processes_one_makes_the_keys(database: Database, clock: Clock) -> None:
+async def test_of_many_processes_one_makes_the_keys(database: Database, database_file: Path, clock: Clock) -> None:
     """Eight processes that start at once sign with the same key, and there are two rows."""
-    houses: list[House] = []
+    signing: list[str] = []
 
     async def start() -> None:
-        houses.append(await House.build(database, clock))
+        async with Database.sqlite(database_file) as own:
+            signing.append((await House.build(own, clock)).keyring.signing().kid)
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(start)
 
-    assert len({each.keyring.signing().kid for each in houses}) == 1
+    assert len(signing) == 8
+    assert len(set(signing)) == 1
     assert len(await _rows(database)) == 2
 
 
