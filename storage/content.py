@@ -85,7 +85,7 @@ class Content:
 
     def storage_id(self, name: str) -> int:
         """The row id of a configured storage; `KeyError` if there is none of that name."""
-        return next(identity for identity, known in self._names.items() if known == name)
+        return {known: identity for identity, known in self._names.items()}[name]
 
     def storage_names(self) -> Mapping[int, str]:
         """Configured storages by row id."""

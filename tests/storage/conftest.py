@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Database
+from storage import Database, FilesystemStore, MemoryStore, Pool
+from tests.storage.scene import Clock, Scene
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,25 @@ async def database(database_file: Path) -> AsyncIterator[Database]:
     """An open, migrated, empty database that no other test sees."""
     async with Database.sqlite(database_file) as opened:
         yield opened
+
+
+@pytest.fixture
+async def memory_scene(database: Database) -> Scene:
+    """An installation whose bytes lie in memory."""
+    clock = Clock()
+    return await Scene(database, MemoryStore(clock=clock), clock).prepare()
+
+
+@pytest.fixture
+async def directory_scene(database: Database, tmp_path: Path) -> Scene:
+    """An installation whose bytes lie in `tmp_path / "blobs"`."""
+    store = FilesystemStore(tmp_path / "blobs", pool=Pool("disk", 4))
+    await store.prepare()
+    return await Scene(database, store, Clock()).prepare()
+
+
+@pytest.fixture(params=["memory", "directory"])
+def scene(request: pytest.FixtureRequest) -> Scene:
+    """An installation, once over each store."""
+    made: Scene = request.getfixturevalue(f"{request.param}_scene")
+    return made

@@ -1,0 +1,519 @@
+"""Upload sessions over requests, workers and restarts; and what an image may read, by links alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+import trio
+
+from storage import (
+    BlobUnknown,
+    Busy,
+    Content,
+    Damaged,
+    Digest,
+    DigestMismatch,
+    FilesystemStore,
+    Pool,
+    Span,
+    StorageFull,
+    TooManyUploads,
+    Unavailable,
+    UploadRecord,
+    UploadUnknown,
+)
+from storage.metadata import blobs, garbage, uploads
+from storage.metadata import tables as t
+from tests.storage.directory import small_disk
+from tests.storage.failing import FailingDatabase, FailingStore, Faults
+from tests.storage.place import areas_of, objects_of
+from tests.storage.scene import Scene
+
+DATA = b"some bytes that make a blob"
+DIGEST = Digest.of(DATA)
+
+
+async def append(content: Content, record: UploadRecord, *chunks: bytes) -> None:
+    """One PATCH: append and save."""
+    async with content.resume(record) as upload:
+        for chunk in chunks:
+            await upload.append(chunk)
+        await content.save(upload)
+
+
+async def broken_request(content: Content, record: UploadRecord, *, before: Callable[[], object] = bool) -> None:
+    """A PATCH whose client leaves after five bytes."""
+    async with content.resume(record) as upload:
+        await upload.append(DATA[:5])
+        before()
+        raise trio.BrokenResourceError("the client left")
+
+
+async def session(scene: Scene, record: UploadRecord, *, content: Content | None = None) -> UploadRecord:
+    """The session as the next request finds it."""
+    return await (content or scene.content).session(
+        record.id, repository_id=record.repository_id, image=record.image, account_id=record.account_id
+    )
+
+
+async def commit(scene: Scene, record: UploadRecord, digest: Digest, *, content: Content | None = None) -> None:
+    """A closing PUT without a body."""
+    content = content or scene.content
+    async with content.resume(record) as upload:
+        await content.commit(upload, digest, repository=scene.repository)
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+async def test_push_and_pull(scene: Scene) -> None:
+    """What was pushed is read back, byte for byte, at once, and its session has ended (rows UP-30, UP-19)."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA[:5], DATA[5:])
+    await commit(scene, await session(scene, record), DIGEST)
+    assert await scene.pull(DIGEST) == DATA
+    assert await areas_of(scene.store) == {}
+    with pytest.raises(UploadUnknown):
+        await session(scene, record)
+
+
+async def test_empty_blob(scene: Scene) -> None:
+    """A blob of no bytes is a blob (row UP-29)."""
+    assert await scene.pull(await scene.push(b"")) == b""
+
+
+async def test_new_session_stores_nothing(scene: Scene) -> None:
+    """A session that never got a byte has no staging area, and says so."""
+    record = await scene.begin()
+    assert (await session(scene, record)) == record
+    assert await areas_of(scene.store) == {}
+
+
+@pytest.mark.parametrize("stranger", [{"repository_id": 99}, {"image": "other"}, {"account_id": 99}])
+async def test_session_of_somebody_else(memory_scene: Scene, stranger: dict[str, int | str]) -> None:
+    """To another repository, image or account the session does not exist."""
+    record = replace(await memory_scene.begin(), **stranger)  # type: ignore[arg-type]
+    with pytest.raises(UploadUnknown):
+        await session(memory_scene, record)
+
+
+async def test_session_survives_restart(scene: Scene) -> None:
+    """A worker that knows only the database and the store continues and closes the session (row UP-28)."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA[:5])
+    other = await scene.worker()
+    found = await session(scene, record, content=other)
+    assert (found.offset_bytes, found.digest_so_far) == (5, Digest.of(DATA[:5]))
+    await append(other, found, DATA[5:])
+    await commit(scene, await session(scene, record), DIGEST)
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_workers_take_turns(scene: Scene) -> None:
+    """Each worker sees what the others appended: a digest kept from an earlier turn is not used for longer bytes."""
+    workers = [scene.content, await scene.worker(), await scene.worker()]
+    record = await scene.begin()
+    for number in range(len(DATA)):
+        worker = workers[number % 3]
+        await append(worker, await session(scene, record, content=worker), DATA[number : number + 1])
+    await commit(scene, await session(scene, record), DIGEST, content=workers[1])
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_closing_elsewhere_reads_nothing_again(scene: Scene) -> None:
+    """The digest in the row spares another worker the second read; after another boot it reads the bytes."""
+    for boot, readings in ((None, 0), ("another boot of the machine", 1)):
+        faults = Faults()
+        other = await scene.worker(store=FailingStore(scene.store, faults))
+        record = await scene.begin()
+        await append(scene.content, record, DATA)
+        if boot:
+            await scene.database.transaction(
+                lambda tx: tx.execute(sa.update(t.uploads).values(boot="another")).rowcount
+            )
+        await commit(scene, await session(scene, record), DIGEST, content=other)
+        assert faults.passed.count("before rehash") == readings
+
+
+async def test_bytes_that_a_crash_lost(directory_scene: Scene) -> None:
+    """Bytes that a power failure took from staging are not believed in: the session goes on from what is there."""
+    scene = directory_scene
+    record = await scene.begin()
+    await append(scene.content, record, DATA)
+    async with scene.store.stage(record.id, create=False) as staging:
+        await staging.truncate(5)
+    other = await scene.worker()
+    async with other.resume(await session(scene, record)) as upload:
+        assert upload.offset == 5
+        await upload.append(DATA[5:])
+        await other.commit(upload, DIGEST, repository=scene.repository)
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_bytes_of_an_unfinished_request(scene: Scene) -> None:
+    """What arrived before a request broke is kept, and the next one continues there (row UP-18)."""
+    record = await scene.begin()
+    with pytest.raises(trio.BrokenResourceError):
+        await broken_request(scene.content, record)
+    found = await session(scene, record)
+    assert found.offset_bytes == 5
+    async with scene.content.resume(found) as upload:
+        assert upload.offset == 5
+
+
+async def test_cancelled_request_is_written_down(scene: Scene) -> None:
+    """A request that is cancelled still writes down how far it came."""
+    record = await scene.begin()
+    with trio.CancelScope() as scope:
+        async with scene.content.resume(record) as upload:
+            await upload.append(DATA[:5])
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert (await session(scene, record)).offset_bytes == 5
+
+
+async def test_trouble_while_leaving_hides_nothing(memory_scene: Scene) -> None:
+    """When a broken request cannot be written down, its own error is told, and its bytes are still there."""
+    scene, faults = memory_scene, Faults()
+    worker = await scene.worker(database=FailingDatabase(scene.database, faults))
+    record = await scene.begin()
+    with pytest.raises(trio.BrokenResourceError):
+        await broken_request(worker, record, before=lambda: faults.arm(0, Unavailable("gone")))
+    assert faults.failed_at == "before transaction"
+    async with scene.content.resume(await session(scene, record)) as upload:
+        await upload.append(DATA[5:])
+        await scene.content.commit(upload, DIGEST, repository=scene.repository)
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_one_request_at_a_time(scene: Scene) -> None:
+    """While one request holds the session, another one is turned away, on this worker and on others (row UP-26)."""
+    record = await scene.begin()
+    other = await scene.worker()
+    async with scene.content.resume(record) as upload:
+        await upload.append(DATA)
+        for worker in (scene.content, other):
+            with pytest.raises(Busy):
+                async with worker.resume(record):
+                    pass
+    await commit(scene, await session(scene, record), DIGEST, content=other)
+
+
+async def test_session_that_ended_meanwhile(scene: Scene) -> None:
+    """A request that looked before another one finished is told that there is no session."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA)
+    await commit(scene, await session(scene, record), DIGEST)
+    with pytest.raises(UploadUnknown):
+        async with scene.content.resume(record):
+            pass
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_lost_staging_is_unknown(scene: Scene) -> None:
+    """A session whose bytes were lost is unknown, so that its client begins anew (row UP-28)."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA)
+    async with scene.store.stage(record.id, create=False) as staging:
+        await staging.discard()
+    with pytest.raises(UploadUnknown):
+        async with scene.content.resume(await session(scene, record)):
+            pass
+
+
+async def test_cancel_frees_everything(scene: Scene) -> None:
+    """A cancelled session leaves no row and no bytes; cancelling what is done already does no harm (row UP-20)."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA)
+    async with scene.content.resume(await session(scene, record)) as upload:
+        await scene.content.cancel(upload)
+        await scene.content.cancel(upload)
+    assert await areas_of(scene.store) == {}
+    with pytest.raises(UploadUnknown):
+        await session(scene, record)
+
+
+async def test_cancel_after_commit_takes_nothing_back(scene: Scene) -> None:
+    """Cancelling a session that was finished leaves its blob alone."""
+    record = await scene.begin()
+    async with scene.content.resume(record) as upload:
+        await upload.append(DATA)
+        await scene.content.commit(upload, DIGEST, repository=scene.repository)
+        await scene.content.cancel(upload)
+    await scene.sweep().run()
+    assert await scene.pull(DIGEST) == DATA
+
+
+async def test_account_has_a_limit_of_sessions(memory_scene: Scene) -> None:
+    """Beyond the limit no session is opened, finishing one makes room, and other accounts are not concerned."""
+    records = [await memory_scene.begin() for _ in range(20)]
+    with pytest.raises(TooManyUploads, match="20"):
+        await memory_scene.begin()
+    async with memory_scene.content.resume(records[0]) as upload:
+        await memory_scene.content.cancel(upload)
+    await memory_scene.begin()
+
+
+async def test_full_disk_keeps_the_prefix(memory_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """When the store is full in the middle, what was taken stays, and the session goes on when there is room."""
+    scene = memory_scene
+    with small_disk(tmp_path_factory.mktemp("small") / "disk", size_bytes=1 << 20) as path:
+        store = FilesystemStore(path, pool=Pool("disk", 2))
+        await store.prepare()
+        content = await scene.worker(store=store)
+        data = bytes(range(256)) * 2048  # half of it
+        ballast = path / "ballast"
+        ballast.write_bytes(bytes(600 << 10))
+        record = await scene.begin()
+        with pytest.raises(StorageFull):
+            await append(content, record, *(data[start : start + (1 << 16)] for start in range(0, len(data), 1 << 16)))
+        kept = (await session(scene, record)).offset_bytes
+        assert 0 < kept < len(data)
+        ballast.unlink()
+        async with content.resume(await session(scene, record)) as upload:
+            assert upload.offset == kept
+            await upload.append(data[kept:])
+            await content.commit(upload, Digest.of(data), repository=scene.repository)
+        assert [stored.size_bytes for stored in (await objects_of(store)).values()] == [len(data)]
+
+
+# --- digests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_wrong_digest_ends_the_session(scene: Scene, algorithm: str) -> None:
+    """Bytes that are not what was claimed are not stored, and the session has ended (row UP-16)."""
+    record = await scene.begin()
+    await append(scene.content, record, DATA)
+    with pytest.raises(DigestMismatch):
+        await commit(scene, await session(scene, record), Digest.of(b"others", algorithm))
+    assert await objects_of(scene.store) == {}
+    assert await areas_of(scene.store) == {}
+    with pytest.raises(UploadUnknown):
+        await session(scene, record)
+
+
+async def test_known_digest_still_needs_the_bytes(scene: Scene) -> None:
+    """Who claims the digest of a blob that is there, without its bytes, gets nothing (row ACC-08)."""
+    await scene.push(DATA)
+    with pytest.raises(DigestMismatch):
+        await scene.push(b"", digest=DIGEST, repository=scene.other)
+    with pytest.raises(BlobUnknown):
+        await scene.find(DIGEST, repository=scene.other)
+
+
+async def test_sha512_without_hint(scene: Scene) -> None:
+    """A push may close with a sha512 that nobody announced, and is readable under it (row UP-21)."""
+    digest = await scene.push(DATA, digest=Digest.of(DATA, "sha512"))
+    assert await scene.pull(digest) == DATA
+    with pytest.raises(BlobUnknown):  # it was not pushed under this one
+        await scene.find(DIGEST)
+
+
+async def test_two_algorithms_one_object(scene: Scene) -> None:
+    """The same bytes under two digests are stored once and linked apart (row UP-23)."""
+    other = Digest.of(DATA, "sha512")
+    await scene.push(DATA)
+    await scene.push(DATA, "second", digest=other)
+    await scene.push(DATA, "second", digest=other)
+    assert len(await objects_of(scene.store)) == 1
+    assert await scene.pull(DIGEST) == await scene.pull(other, "second") == DATA
+    for digest, image in ((DIGEST, "second"), (other, "app")):
+        with pytest.raises(BlobUnknown):
+            await scene.find(digest, image)
+
+
+# --- reading, by links ----------------------------------------------------------------------------------------------
+
+
+async def test_only_links_make_readable(scene: Scene) -> None:
+    """A blob that one image has is unknown in every other, and so is one that nobody has (row ACC-04)."""
+    await scene.push(DATA)
+    for image, repository in (("second", scene.repository), ("app", scene.other)):
+        with pytest.raises(BlobUnknown) as present:
+            await scene.find(DIGEST, image, repository=repository)
+        absent = Digest.of(b"nobody has this")
+        with pytest.raises(BlobUnknown) as never:
+            await scene.find(absent, image, repository=repository)
+        assert str(present.value).replace(str(DIGEST), "") == str(never.value).replace(str(absent), "")
+
+
+async def test_one_copy_for_all(scene: Scene) -> None:
+    """Whoever pushes the same bytes again gets a link, and the store keeps one copy (row UP-31)."""
+    for repository in (scene.repository, scene.other, scene.repository):
+        await scene.push(DATA, repository=repository)
+    assert len(await objects_of(scene.store)) == 1
+    assert await scene.pull(DIGEST, repository=scene.other) == DATA
+
+
+async def test_span(scene: Scene) -> None:
+    """A part of a blob is read as that part."""
+    await scene.push(DATA)
+    found = await scene.find(DIGEST)
+    async with scene.content.open(found, Span(5, 10)) as reader:
+        assert b"".join([chunk async for chunk in reader.chunks()]) == DATA[5:10]
+
+
+async def test_object_that_is_missing_is_damage(directory_scene: Scene) -> None:
+    """A blob on record whose object the store does not have is trouble, not absence."""
+    scene = directory_scene
+    await scene.push(DATA)
+    found = await scene.find(DIGEST)
+    await scene.store.remove(found.record.stored.key)
+    with pytest.raises(Damaged, match="fsck"):
+        await scene.pull(DIGEST)
+
+
+async def test_blob_that_went_between_find_and_open(scene: Scene) -> None:
+    """A blob that the sweep removed after it was found is unknown; one that was stored anew is to be asked again."""
+    await scene.push(DATA)
+    found = await scene.find(DIGEST)
+    await scene.unlink(DIGEST)
+    for _ in range(3):
+        scene.clock.advance(scene.grace_s)
+        await scene.sweep().run()
+    with pytest.raises(BlobUnknown):
+        async with scene.content.open(found, Span(0, 1)):
+            pass
+    await scene.push(DATA)
+    with pytest.raises(Unavailable, match="retry"):
+        async with scene.content.open(found, Span(0, 1)):
+            pass
+
+
+async def test_damaged_blob_is_absent_until_pushed_again(scene: Scene) -> None:
+    """A blob that fsck marked is unknown everywhere, so that clients send it, and the next push heals all images."""
+    await scene.push(DATA)
+    await scene.push(DATA, "second")
+    found = await scene.find(DIGEST)
+    await scene.database.transaction(garbage.mark_damaged, found.record, now=1)
+    for image in ("app", "second"):
+        with pytest.raises(BlobUnknown):
+            await scene.find(DIGEST, image)
+    await scene.push(DATA)
+    assert await scene.pull(DIGEST) == await scene.pull(DIGEST, "second") == DATA
+    await scene.sweep().run()
+    assert list(await objects_of(scene.store)) == [(await scene.find(DIGEST)).record.stored.key]
+
+
+async def test_storage_that_is_not_configured(memory_scene: Scene) -> None:
+    """A storage whose configuration is gone is trouble that says what to do."""
+    with pytest.raises(Unavailable, match=r"storage\.storages"):
+        memory_scene.content.store(99)
+    with pytest.raises(KeyError):
+        memory_scene.content.storage_id("nowhere")
+    assert memory_scene.content.storage_names() == {memory_scene.content.storage_id("main"): "main"}
+
+
+# --- mounts ---------------------------------------------------------------------------------------------------------
+
+
+async def mount(scene: Scene, digest: Digest, *, source_image: str = "app") -> bool:
+    """Mount from the first repository into the second."""
+    return await scene.content.mount(
+        digest,
+        source_repository_id=scene.repository.id,
+        source_image=source_image,
+        repository=scene.other,
+        image="mounted",
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_mount(scene: Scene, algorithm: str) -> None:
+    """A mount makes the blob readable in the target without a copy, and deleting it there leaves the source alone."""
+    digest = await scene.push(DATA, digest=Digest.of(DATA, algorithm))
+    assert await mount(scene, digest)
+    assert await mount(scene, digest)
+    assert await scene.pull(digest, "mounted", repository=scene.other) == DATA
+    assert len(await objects_of(scene.store)) == 1
+    target = await scene.image("mounted", repository=scene.other)
+    assert await scene.database.transaction(blobs.unlink, target.id, digest)
+    assert await scene.pull(digest) == DATA
+
+
+async def test_mount_of_what_the_source_has_not(scene: Scene) -> None:
+    """Nothing is mounted from an image that may not read it itself, does not exist, or lost it (row MT-02)."""
+    await scene.push(DATA)
+    assert not await mount(scene, DIGEST, source_image="second")
+    assert not await mount(scene, Digest.of(b"absent"))
+    await scene.unlink(DIGEST)
+    assert not await mount(scene, DIGEST)
+    with pytest.raises(BlobUnknown):
+        await scene.find(DIGEST, "mounted", repository=scene.other)
+
+
+async def test_mount_needs_the_same_storage(memory_scene: Scene) -> None:
+    """A blob that lies in another storage has to be sent."""
+    scene = memory_scene
+    await scene.push(DATA)
+
+    def move(tx: sa.Connection) -> None:
+        made = tx.execute(sa.insert(t.storages).returning(t.storages.c.id), {"name": "elsewhere"}).scalar_one()
+        tx.execute(sa.update(t.blobs).values(storage_id=made))
+
+    await scene.database.transaction(move)
+    assert not await mount(scene, DIGEST)
+
+
+# --- touches --------------------------------------------------------------------------------------------------------
+
+
+async def linked_at(scene: Scene) -> int:
+    """When the link was last renewed, counted from the start of the clock."""
+    image = await scene.image()
+    found = await scene.database.read(blobs.linked, image.id, DIGEST)
+    assert found is not None
+    return found[1]
+
+
+async def test_telling_renews(memory_scene: Scene) -> None:
+    """Who was told of an old link has a whole grace period to use it; telling of a young one writes nothing."""
+    scene = memory_scene
+    await scene.push(DATA)
+    made = await linked_at(scene)
+    scene.clock.advance(scene.grace_s // 2)
+    await scene.find(DIGEST)
+    await scene.content.flush_touches()
+    assert await linked_at(scene) == made
+    scene.clock.advance(1)
+    await scene.find(DIGEST)
+    assert await linked_at(scene) == made  # reading writes nothing
+    await scene.content.flush_touches()
+    assert await linked_at(scene) == made + scene.grace_s // 2 + 1
+
+
+async def test_touches_survive_trouble(memory_scene: Scene) -> None:
+    """Renewals that could not be written are written the next time."""
+    scene, faults = memory_scene, Faults()
+    worker = await scene.worker(database=FailingDatabase(scene.database, faults))
+    await scene.push(DATA)
+    scene.clock.advance(scene.grace_s)
+    await worker.find((await scene.image()).id, DIGEST)
+    faults.arm(0, Unavailable("gone"))
+    with pytest.raises(Unavailable):
+        await worker.flush_touches()
+    await worker.flush_touches()
+    assert await linked_at(scene) == scene.clock.now
+    faults.passed.clear()
+    await worker.flush_touches()
+    assert faults.passed == []
+
+
+async def test_touch_revives_nothing(memory_scene: Scene) -> None:
+    """A renewal that comes after its link went does not bring it back."""
+    scene = memory_scene
+    await scene.push(DATA)
+    scene.clock.advance(scene.grace_s)
+    await scene.find(DIGEST)
+    await scene.unlink(DIGEST)
+    await scene.content.flush_touches()
+    with pytest.raises(BlobUnknown):
+        await scene.find(DIGEST)
+
+
+async def test_sessions_of_one_database_by_id(memory_scene: Scene) -> None:
+    """Only open sessions are known."""
+    record = await memory_scene.begin()
+    assert await memory_scene.database.survey(uploads.known, [record.id, "0-0"]) == {record.id}
