@@ -63,6 +63,7 @@ class Http1:
             return False
         head = judge(raw, max_fields=self._settings.header_count)
         parser, request = _parse(raw)
+        self._peer.unread = self._peer.unread[len(raw) :]
         framing = framing_of(head.body_bytes)
         exchange = Exchange(
             self._peer,
@@ -92,19 +93,18 @@ class Http1:
         return False
 
     async def _next_head(self) -> bytes | None:
-        """The next raw head with its empty line; None when the client has nothing more to ask."""
+        """The next raw head with its empty line, left in `unread`; None when the client has nothing more to ask."""
         if not self._peer.unread and not await self._rest():
             return None
         with trio.move_on_after(self._settings.header_timeout_s):
             searched = 0
             while True:
-                if searched == 0:  # an empty line before a request is a mistake of old clients (RFC 9112, 2.2)
-                    self._peer.unread = self._peer.unread.removeprefix(b"\r\n")
+                if self._peer.unread.startswith(b"\r\n"):  # a mistake of old clients, to be forgiven (RFC 9112, 2.2)
+                    self._peer.unread, searched = self._peer.unread[2:], 0
                 if self._peer.unread:
                     end = find_end(self._peer.unread, searched=searched, limit=self._settings.header_bytes)
                     if end is not None:
-                        raw, self._peer.unread = self._peer.unread[:end], self._peer.unread[end:]
-                        return raw
+                        return self._peer.unread[:end]
                 searched = len(self._peer.unread)
                 if not await self._peer.fill(_HEAD_READ_BYTES):
                     return None  # it left in the middle of a sentence

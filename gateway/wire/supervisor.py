@@ -64,7 +64,9 @@ def supervise(
     with ExitStack() as held:
         reserved = [held.enter_context(sock) for sock in reserve(listen)]
         if workers == 1:
-            run_worker(0, open_listeners(reserved, user_timeout_s=user_timeout_s))
+            run_worker(
+                0, [held.enter_context(sock) for sock in open_listeners(reserved, user_timeout_s=user_timeout_s)]
+            )
             return 0
         if threading.active_count() > 1:
             raise RuntimeError("workers are forked, so no thread may run yet: open databases inside the worker")

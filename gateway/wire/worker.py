@@ -49,7 +49,7 @@ async def serve(
     ours = list(sockets)
     bound = Sockets(ours, [], []) if settings.tls else Sockets([], ours, [])
     run.TCPServer = attend  # type: ignore[assignment, attr-defined]  # the one injection, see above
-    worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # Hypercorn names its own message types
+    worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send_home, stop, census)
         on_ready(await nursery.start(worker))

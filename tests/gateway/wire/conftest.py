@@ -10,10 +10,18 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import structlog
 
 from tests.gateway.wire.raw_client import Answer, RawClient
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[structlog.typing.EventDict]]:
+    """What this process logs, for tests that look at it; nothing is printed."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
 
 
 @dataclass

@@ -213,7 +213,7 @@ def main() -> int:
 
 async def _worker(settings: WireSettings, sockets: Sequence[socket]) -> None:
     def ready(addresses: Sequence[str]) -> None:
-        print("READY", addresses[0], os.getpid(), flush=True)
+        os.write(1, f"READY {addresses[0]} {os.getpid()}\n".encode())  # in one piece: several workers write here
 
     census = Census(settings.max_connections)
     async with stop_on_signals() as stop:

@@ -54,7 +54,7 @@ async def test_rest_ends_after_its_time(autojump_clock: MockClock) -> None:
     assert trio.current_time() == pytest.approx(60)
 
 
-async def test_the_last_call_ends_every_rest_soon(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+async def test_the_last_call_ends_every_rest_soon(autojump_clock: MockClock) -> None:
     """Who rests at the stop, and who comes to rest after it, has only a moment; nobody gets longer than before."""
     census = Census(10)
     ends: list[float] = []
@@ -64,12 +64,12 @@ async def test_the_last_call_ends_every_rest_soon(autojump_clock: MockClock, nur
             await trio.sleep(math.inf)
         ends.append(trio.current_time())
 
-    nursery.start_soon(rest, 60.0)
-    nursery.start_soon(rest, LAST_CALL_S / 2)
-    await trio.testing.wait_all_tasks_blocked()
-    assert not census.closing
-    census.last_call()
-    await rest(60)
+    async with trio.open_nursery() as resting:
+        resting.start_soon(rest, 60.0)
+        resting.start_soon(rest, LAST_CALL_S / 2)
+        await trio.testing.wait_all_tasks_blocked()
+        census.last_call()
+        resting.start_soon(rest, 60.0)
 
     assert census.closing
     assert ends == pytest.approx([LAST_CALL_S / 2, LAST_CALL_S, LAST_CALL_S])

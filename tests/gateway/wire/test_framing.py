@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.wire.framing import ChunkedFraming, Framing, LengthFraming, framing_of
@@ -37,6 +37,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(edges)]
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 500), max_size=8))
 def test_a_length_ends_the_body_wherever_it_is_cut(body: bytes, places: list[int]) -> None:
     """Every byte up to the length is body, every byte behind it is not."""
@@ -47,6 +48,7 @@ def test_a_length_ends_the_body_wherever_it_is_cut(body: bytes, places: list[int
     assert framing.known_left == 0
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.binary(max_size=60), max_size=6),
     st.lists(st.integers(0, 500), max_size=8),

@@ -1,0 +1,56 @@
+"""Both ends of one TCP connection inside one event loop, and an HTTP server on one of them. Not a test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from trio.testing import open_stream_to_socket_listener
+
+from gateway.wire.census import Census
+from gateway.wire.connection import WireConfig, attend
+from gateway.wire.exchange import Application
+from gateway.wire.http1 import Service
+from gateway.wire.settings import WireSettings
+
+SETTINGS = WireSettings(
+    header_timeout_s=10, idle_timeout_s=60, send_idle_timeout_s=30, drain_timeout_s=20, max_connections=3
+)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    """The client's end and the server's end."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, await open_stream_to_socket_listener(listener) as client, await listener.accept() as server:
+        yield client, server
+
+
+class Gateway:
+    """An application that is served on as many connections as a test opens."""
+
+    def __init__(self, application: Application, nursery: trio.Nursery, **settings: Any) -> None:
+        self.settings = replace(SETTINGS, **settings)
+        self.census = Census(self.settings.max_connections)
+        self._config = WireConfig(Service(application, self.settings, self.census, list))
+        self._application = application
+        self._nursery = nursery
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[trio.SocketStream]:
+        """The client's end of a new connection."""
+        async with connected() as (client, server):
+            self._nursery.start_soon(self._attend, server)
+            yield client
+
+    async def _attend(self, stream: trio.SocketStream) -> None:
+        await attend(ASGIWrapper(self._application), self._config, WorkerContext(None), ConnectionState({}), stream)
+
+
+async def read_until_closed(client: trio.SocketStream) -> bytes:
+    """All that the server still says."""
+    return b"".join([part async for part in client])
