@@ -183,6 +183,20 @@ async def read_whole(request: Request, *, limit_bytes: int, idle_s: float) -> by
     return await _body_of(request).whole(limit_bytes=limit_bytes, idle_s=idle_s)
 
 
+async def discard(request: Request, *, limit_bytes: int, idle_s: float) -> None:
+    """Read and forget the rest of a body, up to `limit_bytes`, so that a client that only sends hears the answer.
+
+    Never raises for what the client does: the answer is decided, and whoever left will not read it.
+    """
+    taken = 0
+    with suppress(ClientStalled, ClientGone):
+        async with read_chunks(request, idle_s=idle_s) as chunks:
+            async for chunk in chunks:
+                taken += len(chunk)
+                if taken >= limit_bytes:
+                    return
+
+
 class ChunkSource(Protocol):
     """What a blob is read from; `storage.BlobReader` is one."""
 

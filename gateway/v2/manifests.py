@@ -7,7 +7,7 @@ from quart import Response
 from quart.wrappers import Request
 
 from gateway.edge.call import Call
-from gateway.edge.streams import BodyTooLarge, read_whole
+from gateway.edge.streams import BodyTooLarge, discard, read_whole
 from gateway.oci import paths
 from gateway.oci.conditions import accepts, if_match, if_none_match
 from gateway.oci.errors import Code, RegistryError, digest_invalid, manifest_unknown, too_large, unsupported
@@ -22,6 +22,8 @@ from storage import Digest, Document, TagRecord
 
 # Tags of one PUT: the specification asks for at least 10 (row MP-21); each costs two statements in one transaction.
 _MAX_TAGS: Final = 100
+# Of a manifest that is too large, this much is taken before the refusal: many clients send all before they listen.
+_DISCARDED_BYTES: Final = 32 * 2**20
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 
 
@@ -107,6 +109,7 @@ async def _read(v2: V2, request: Request) -> bytes:
     try:
         return await read_whole(request, limit_bytes=v2.limits.manifest_bytes, idle_s=v2.body_idle_s)
     except BodyTooLarge as error:
+        await discard(request, limit_bytes=_DISCARDED_BYTES, idle_s=v2.body_idle_s)
         raise too_large(error.limit_bytes, code=Code.MANIFEST_INVALID) from None
 
 
