@@ -3,51 +3,13 @@
 Everything is strict: a text is no number, an unknown field is an error (security row A22).
 """
 
-import re
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from gateway.access.actions import Action
-from gateway.oci.names import is_name
-
-MAX_NAME_CHARS: Final = 100  # two of them, an image name and a host still fit into 255 (row GEN-02)
-MAX_TEXT_CHARS: Final = 1000
-MAX_RULES: Final = 100
-MAX_GLOB_CHARS: Final = 128  # as long as a tag can be
-_GLOB: Final = re.compile(r"[A-Za-z0-9_.*?!\[\]-]+")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # a line break and a tab are text
-
-
-def _one_segment(text: str) -> str:
-    if "/" in text or not is_name(text):
-        raise ValueError("use lower-case letters and digits, with single '.', '_' or '-' (or '__') between them")
-    return text
-
-
-def _segments(text: str) -> str:
-    if not is_name(text):
-        raise ValueError("use segments of lower-case letters, digits, '.', '_' and '-', separated by '/'")
-    return text
-
-
-def _repository(text: str) -> str:
-    if text.count("/") != 1 or not is_name(text):
-        raise ValueError("use PROJECT/REPOSITORY")
-    return text
-
-
-def _glob(text: str) -> str:
-    if not _GLOB.fullmatch(text):
-        raise ValueError("use characters of tags and the wildcards '*', '?' and '[...]'")
-    return text
-
-
-def _plain(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("control characters are not allowed")
-    return text
+from gateway.policy import naming
 
 
 def _moment(value: datetime) -> datetime:
@@ -55,18 +17,22 @@ def _moment(value: datetime) -> datetime:
 
 
 Name: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=MAX_NAME_CHARS, examples=["team-a"]), AfterValidator(_one_segment)
+    str, Field(min_length=1, max_length=naming.MAX_NAME_CHARS, examples=["team-a"]), AfterValidator(naming.segment)
 ]
 """Of a project or a repository: one segment of an image name."""
 Prefix: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=MAX_NAME_CHARS, examples=["team-a"]), AfterValidator(_segments)
+    str, Field(min_length=1, max_length=naming.MAX_NAME_CHARS, examples=["team-a"]), AfterValidator(naming.alias_prefix)
 ]
 RepositoryName: TypeAlias = Annotated[
-    str, Field(max_length=2 * MAX_NAME_CHARS + 1, examples=["team-a/images"]), AfterValidator(_repository)
+    str,
+    Field(max_length=2 * naming.MAX_NAME_CHARS + 1, examples=["team-a/images"]),
+    AfterValidator(naming.full_name),
 ]
-Glob: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_GLOB_CHARS, examples=["v*"]), AfterValidator(_glob)]
-Globs: TypeAlias = Annotated[list[Glob], Field(max_length=MAX_RULES)]
-Text: TypeAlias = Annotated[str, Field(max_length=MAX_TEXT_CHARS), AfterValidator(_plain)]
+Glob: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=naming.MAX_GLOB_CHARS, examples=["v*"]), AfterValidator(naming.tag_glob)
+]
+Globs: TypeAlias = Annotated[list[Glob], Field(max_length=naming.MAX_RULES)]
+Text: TypeAlias = Annotated[str, Field(max_length=naming.MAX_TEXT_CHARS), AfterValidator(naming.description)]
 Lifetime: TypeAlias = Annotated[int, Field(gt=0, le=10 * 365 * 86400, examples=[86400])]
 Moment: TypeAlias = Annotated[
     AwareDatetime,
