@@ -342,6 +342,8 @@ async def test_the_memory_of_uses_is_bounded(house: House) -> None:
         house.authenticator.note_use(number)
 
     assert len(house.authenticator._usage) == MAX_USAGE
+    await house.authenticator.flush_usage()
+    assert house.authenticator._usage == {}
 
 
 async def _refused(house: House, username: str, password: str) -> BadCredentials:

@@ -246,7 +246,7 @@ async def test_a_refresh_token_is_random_and_stored_as_its_hash(house: House, wr
 
     assert looks_like(text, SecretKind.REFRESH)
     assert row.service == "sluice"
-    assert text not in (await _file_bytes(house)).decode("latin-1")
+    assert text not in _file_bytes(house).decode("latin-1")
 
 
 async def test_a_refresh_token_can_be_used_again_and_in_parallel(house: House, writer: Principal) -> None:
@@ -423,7 +423,7 @@ async def _refresh_rows(house: House, principal: Principal) -> list[CredentialRe
     return await house.database.survey(credentials.of_account, principal.account.id, "refresh", limit=20_000)
 
 
-async def _file_bytes(house: House) -> bytes:
+def _file_bytes(house: House) -> bytes:
     """Everything that the database wrote, its log included."""
     path = house.database._file.path
     return b"".join(each.read_bytes() for each in path.parent.glob(path.name + "*"))

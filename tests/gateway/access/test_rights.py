@@ -230,6 +230,7 @@ async def test_management_follows_roles(house: House) -> None:
         await house.accounts.put_grant(user.id, role, project_id=project.id)
         outcomes[role] = await _managed(house, Principal(user), here, project)
 
+    assert await house.database.read(project_rights, Principal(await house.user("nobody")), project) == set()
     assert outcomes == {
         Role.READER: (False, False, False, False),
         Role.WRITER: (False, False, False, False),
