@@ -5,6 +5,10 @@ Interrupted, it goes on where it was.
 """
 
 import os
+import secrets
+import string
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,21 +22,30 @@ PROJECT: Final = "common"
 REPOSITORY: Final = "docker-hosted"
 PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # a file's name
 
+_UNAMBIGUOUS: Final = "".join(each for each in string.ascii_letters + string.digits if each not in "0OoIl1i")
+_PASSWORD_CHARS: Final = 24  # of 55: 138 bits
+
 
 async def prepare(settings: Settings, *, password: str | None) -> FirstAdmin | None:
     """Make what is missing; gives the first administrator, if this was the first start. Raises storage errors."""
     settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with open_services(settings) as services:
         await services.database.transaction(_make_repository, services)
-        admin = await services.accounts.ensure_admin(password)
-    if admin is not None and admin.is_random:
-        _keep_password(settings.storage.data / PASSWORD_FILE, admin.password)
-    return admin
+        if await services.database.read(_has_accounts):
+            return None
+        # The file comes before the account: killed in between, the next start uses what is in the file.
+        chosen = password or _kept_password(settings.storage.data / PASSWORD_FILE)
+        admin = await services.accounts.ensure_admin(chosen)
+        return None if admin is None else replace(admin, is_random=not password)
+
+
+def _has_accounts(tx: Transaction) -> bool:
+    return bool(accounts.page(tx, after="", limit=1))
 
 
 def _make_repository(tx: Transaction, services: Services) -> None:
     """The repository comes before the first account, so that whoever has an account has had it."""
-    if accounts.page(tx, after="", limit=1) or projects.find(tx, PROJECT) is not None:
+    if _has_accounts(tx) or projects.find(tx, PROJECT) is not None:
         return
     now = int(services.clock())
     project = projects.create(tx, name=PROJECT, description="Made at the first start.", now=now)
@@ -52,7 +65,16 @@ def _make_repository(tx: Transaction, services: Services) -> None:
     )
 
 
-def _keep_password(path: Path, password: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(password + "\n")
+def _kept_password(path: Path) -> str:
+    """The random password in the file, which is made first if it is not there, complete and for its owner only."""
+    if not path.exists():
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write("".join(secrets.choice(_UNAMBIGUOUS) for _ in range(_PASSWORD_CHARS)) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):  # of two first starts at once, both use the password of one
+            path.hardlink_to(unfinished)
+        unfinished.unlink()
+    return path.read_text(encoding="ascii").strip()

@@ -14,6 +14,7 @@ import click
 import trio
 
 from gateway.access.accounts import FirstAdmin
+from gateway.access.errors import AccessError
 from gateway.app import build, open_services, running
 from gateway.cli.first_start import PASSWORD_FILE, prepare
 from gateway.cli.options import config_option, data_option, load_settings
@@ -31,16 +32,17 @@ _CLOSE_S = 30.0
 _LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compared, not bound
 
 
-@click.command()
+@click.command("serve")
 @data_option
 @config_option
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen; default 127.0.0.1:8080.")
 @click.option("--workers", type=int, metavar="N", help="Processes; one per core is enough. Default 1.")
-def serve(data: Path | None, config: Path | None, listen: str | None, workers: int | None) -> None:
+def command(*, data: Path | None, config: Path | None, listen: str | None, workers: int | None) -> None:
     r"""Run the registry until SIGTERM or Ctrl-C, then let running requests end.
 
     \b
     Examples:
+      sluice serve
       sluice serve --data /var/lib/sluice --listen 0.0.0.0:8080 --workers 2
       sluice serve --config /etc/sluice.toml
       SLUICE_ADMIN_PASSWORD=... sluice serve        # choose the first password yourself
@@ -64,7 +66,10 @@ def serve(data: Path | None, config: Path | None, listen: str | None, workers: i
 
 
 def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | None:
-    """Prepare in a process of its own: it uses threads, and workers are forked from a process without any."""
+    """Prepare in a process of its own: it uses threads, and workers are forked from a process without any.
+
+    Through the pipe comes the first administrator, None if there are accounts already, or a text that says what failed.
+    """
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_prepare_into, args=(theirs, settings, password))
@@ -73,18 +78,18 @@ def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | Non
     try:
         outcome = ours.recv()
     except EOFError:
-        outcome = click.ClickException("preparing the data directory ended early; the lines above say why")
+        outcome = "preparing it ended early; the lines above say why"
     child.join()
-    if isinstance(outcome, Exception):
-        raise outcome
+    if isinstance(outcome, str):
+        raise click.ClickException(f"cannot use the data directory {settings.storage.data}: {outcome}")
     return outcome  # type: ignore[no-any-return]  # pipes are untyped; the other end is below
 
 
 def _prepare_into(pipe: Connection, settings: Settings, password: str | None) -> None:
     try:
         pipe.send(trio.run(partial(prepare, settings, password=password)))
-    except (StorageError, OSError) as error:
-        pipe.send(click.ClickException(f"cannot use the data directory {settings.storage.data}: {error}"))
+    except (StorageError, AccessError, OSError, ValueError) as error:
+        pipe.send(f"{error}")
     finally:
         pipe.close()
 
@@ -115,14 +120,15 @@ def _work(
 def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | None) -> str:
     """What a newcomer needs to see; the password only when it was just made."""
     lines = [f"Sluice listens on {', '.join(addresses)} and keeps its data in {settings.storage.data}"]
-    if admin is not None and admin.is_random:
+    if admin is not None:
+        file = settings.storage.data / PASSWORD_FILE
+        shown = f"{admin.password}  (shown once; also in {file}, which only you can read)"
         lines += [
             "",
             f"  administrator  {admin.name}",
-            f"  password       {admin.password}",
-            f"  (shown once; also in {settings.storage.data / PASSWORD_FILE}, which only you can read)",
+            f"  password       {shown if admin.is_random else 'the one in SLUICE_ADMIN_PASSWORD'}",
         ]
-    host = _docker_host(addresses[0])
+    host = _docker_host(settings.server.external_url or addresses[0])
     lines += [
         "",
         "Try:",
@@ -136,5 +142,6 @@ def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | N
 
 def _docker_host(address: str) -> str:
     """The address as one writes it before an image's name."""
-    host, _, port = address.partition("://")[2].rpartition(":")
-    return f"localhost:{port}" if host in _LOCAL_NAMES else f"{host}:{port}"
+    place = address.partition("://")[2]
+    host, colon, port = place.rpartition(":")
+    return f"localhost:{port}" if colon and host in _LOCAL_NAMES else place

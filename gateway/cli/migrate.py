@@ -1,0 +1,31 @@
+"""`sluice migrate`: the database's schema to this version's, apart from the start of a server."""
+
+import click
+
+from gateway.cli.options import with_settings
+from gateway.cli.session import perform, require_installation
+from gateway.config import Settings
+from storage import Database
+
+
+@click.command("migrate")
+@with_settings
+def command(*, settings: Settings) -> None:
+    r"""Bring the database to this version; all or nothing. A server does the same when it starts.
+
+    Make a backup first: there is no way back.
+
+    \b
+    Examples:
+      sluice migrate --data /var/lib/sluice
+    """
+    require_installation(settings)
+
+    async def work() -> None:
+        async with Database.sqlite(settings.storage.database_file) as database:
+            before = await database.revision()
+            await database.migrate()
+            after = await database.revision()
+        click.echo(f"the database has schema {after}" + (" already" if before == after else f", before {before}"))
+
+    perform(work)
