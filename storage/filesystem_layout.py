@@ -65,7 +65,7 @@ class Layout:
         self.staging: Final = self.root / "staging"
         self.quarantine: Final = self.root / "quarantine"
         # Fan-out directories whose own names this process has seen to disk. It is not enough that one exists: another
-        # process may have made it a moment ago and not synced it yet. At most 65,536 short strings.
+        # process may have made it a moment ago and not synced it yet. At most 65,792 paths.
         self._durable: Final[set[Path]] = set()
 
     def create(self) -> None:
@@ -97,12 +97,10 @@ class Layout:
         """Make the two directories above the object; durable when it returns."""
         second = self.object_path(name).parent
         first = second.parent
-        new = durable.make_directory(first)
-        new = durable.make_directory(second) or new
-        if new or second not in self._durable:
-            durable.sync_directory(self.objects)
-            durable.sync_directory(first)
-            self._durable.add(second)
+        for directory in (first, second):
+            if durable.make_directory(directory) or directory not in self._durable:
+                durable.sync_directory(directory.parent)
+                self._durable.add(directory)
 
     def sync_fan_out(self, name: ObjectName) -> None:
         """Make the object's name (or its absence) durable."""
@@ -151,21 +149,13 @@ class Layout:
         """Describe what lies under the key: None if it is gone or no key of ours, `size_bytes` 0 if it is damaged."""
         try:
             name = ObjectName.parse(key)
-        except BlobUnknown:
+            try:
+                return self.look(name)
+            except Damaged:
+                status = self.object_path(name).lstat()
+                return StoredObject(key, name.digest, 0, status.st_size, name.encoding, int(status.st_mtime))
+        except (BlobUnknown, FileNotFoundError):
             return None
-        try:
-            return self.look(name)
-        except FileNotFoundError:
-            return None
-        except Damaged:
-            return self._look_at_damaged(name)
-
-    def _look_at_damaged(self, name: ObjectName) -> StoredObject | None:
-        try:
-            status = self.object_path(name).lstat()
-        except FileNotFoundError:
-            return None
-        return StoredObject(name.key, name.digest, 0, status.st_size, name.encoding, int(status.st_mtime))
 
     def walk_staging(self) -> Generator[tuple[str, int], None, None]:
         """Every staging area with its last change in Unix seconds."""

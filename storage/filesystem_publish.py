@@ -88,9 +88,10 @@ class Publication:
         done = await pool.run(self._at_once, compress=compress)
         if done == "compress":
             done = await self._compressed(pool) or await pool.run(self._link)
-        return await self._copied(pool) if done is None or done == "compress" else done
+        return done if isinstance(done, StoredObject) else await self._copied(pool)
 
     def _at_once(self, *, compress: bool) -> StoredObject | Literal["compress"] | None:
+        """The object, if one turn of a thread makes or finds it; None where it has to be copied."""
         with durable.failures_of(self._what):
             found = self._find()
             if found is not None:

@@ -100,8 +100,7 @@ class Chunks:
     def _wait_for_chunk(self) -> bytes:
         with durable.failures_of(self._what):
             chunk = self._source.chunk(self._position, self._stop, os.pread)
-        if chunk is None:
-            raise Damaged(f"{self._what}: the file ends after {self._position} bytes")
+        assert chunk is not None  # noqa: S101 - os.pread waits
         return chunk
 
 

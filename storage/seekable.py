@@ -15,6 +15,7 @@ Works on descriptors and blocks, except where it says otherwise; knows nothing o
 
 import os
 import struct
+import sys
 from array import array
 from collections.abc import Callable
 from typing import Final
@@ -229,7 +230,7 @@ def _append(descriptor: int, text: bytes) -> None:
 
 def _swapped_if_needed(entries: "array[int]") -> "array[int]":
     """The entries in the file's byte order, or back; nothing to do on most machines."""
-    if struct.pack("=I", 1) == struct.pack("<I", 1):
+    if sys.byteorder == "little":
         return entries
     swapped = array("I", entries)
     swapped.byteswap()

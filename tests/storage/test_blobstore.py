@@ -91,6 +91,12 @@ class Machine(RuleBasedStateMachine):
         return stored.key
 
     @rule(staging_id=IDS)
+    def published(self, staging_id: str) -> None:
+        """Ask an area what was published from it."""
+        stored = self.hold(staging_id, lambda staging: staging.published())
+        assert stored is None or (stored == self.known[stored.key] and stored.key in self.objects)
+
+    @rule(staging_id=IDS)
     def discard(self, staging_id: str) -> None:
         """Drop an area as its holder."""
         self.hold(staging_id, lambda staging: staging.discard())

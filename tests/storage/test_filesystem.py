@@ -1,6 +1,7 @@
 """The filesystem store keeps the contract, with and without compression; and what only a directory can be asked."""
 
 import dataclasses
+import errno
 import gzip
 import os
 import stat
@@ -137,6 +138,21 @@ async def test_store_that_was_never_prepared(tmp_path: Path) -> None:
     store = FilesystemStore(tmp_path / "nothing", pool=Pool("disk", 1))
     with pytest.raises(Unavailable, match="not prepared"):
         await store.stat(f"blobs/sha256/00/00/{'0' * 64}.x")
+
+
+async def test_disk_that_fails(place: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that cannot be opened is trouble, not damage and not absence."""
+    store = await place.open()
+    stored = await put(store, "unreadable", SMALL)
+
+    def fail(*_args: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        await store.stat(stored.key)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        await content_of(store, stored)
 
 
 # --- what is not ours -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Holding and filling a staging area: other processes, killed holders, full disks, races for the file."""
 
 import errno
+import fcntl
 import itertools
 import os
 import stat
@@ -95,6 +96,21 @@ def test_file_that_is_replaced_for_ever(place: Directory, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "open", open_and_lose)
     with pytest.raises(Busy, match="too fast"):
         hold(layout, "raced", create=True)
+    assert open_descriptors() == before
+
+
+def test_file_system_without_locks(place: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system cannot lock, nothing is held, and nothing stays open."""
+    layout = Layout(place.root)
+    layout.create()
+
+    def fail(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    before = open_descriptors()
+    with pytest.raises(Unavailable, match="No locks"):
+        hold(layout, "unlocked", create=True)
     assert open_descriptors() == before
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -106,6 +107,12 @@ def test_more_frames_than_one_slice_of_the_table() -> None:
     middle = 8192 * FRAME_BYTES
     assert span_of(stored, middle - 2, middle + 2) == bytes(4)
     assert span_of(stored, 5, 6) == b"\0"
+    with file_with(stored) as descriptor:
+        frames = Frames(descriptor, "object")
+        assert frames.chunk(0, 10, lambda *_: None) is None
+        with pytest.raises(Damaged, match="table ends early"):
+            frames.chunk(0, 10, lambda *_: b"")
+        assert frames.chunk(0, 10, os.pread) == bytes(10)
 
 
 def test_only_the_needed_frames_are_read() -> None:
@@ -128,6 +135,35 @@ def test_reading_without_waiting() -> None:
         frames = Frames(descriptor, "object")
         assert frames.chunk(0, 10, lambda *_: None) is None
         assert frames.chunk(0, 10, os.pread) == CONTENT[:10]
+
+
+def test_file_cut_after_its_table_was_read() -> None:
+    """A frame of which fewer bytes come than asked is damage."""
+
+    def less(descriptor: int, size_bytes: int, offset: int) -> bytes:
+        return os.pread(descriptor, size_bytes - 1, offset)
+
+    with file_with(STORED) as descriptor:
+        frames = Frames(descriptor, "object")
+        with pytest.raises(Damaged, match="within frame 0"):
+            frames.chunk(0, 10, less)
+
+
+def test_file_cut_while_its_table_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that becomes shorter between asking for its size and reading its end is damage."""
+    with file_with(STORED) as descriptor:
+        monkeypatch.setattr(os, "pread", lambda *_: b"")
+        with pytest.raises(Damaged, match="became shorter"):
+            Frames(descriptor, "object")
+
+
+def test_byte_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of the other byte order the table is turned around on the way out and on the way in."""
+    monkeypatch.setattr(sys, "byteorder", "big" if sys.byteorder == "little" else "little")
+    turned = compress(CONTENT)
+    first = len(STORED) - TABLE_BYTES + 8
+    assert struct.unpack("<II", turned[first : first + 8]) == struct.unpack(">II", STORED[first : first + 8])
+    assert span_of(turned, 0, len(CONTENT)) == CONTENT
 
 
 # --- other tools ----------------------------------------------------------------------------------------------------
