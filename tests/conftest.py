@@ -16,7 +16,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("sluice")
 
-KEPT = {"SLUICE_CRASH_ROUNDS"}
+KEPT = {"SLUICE_CRASH_ROUNDS", "SLUICE_CLIENTS_DIR"}
 """Variables of ours that steer the tests themselves."""
 
 

@@ -96,7 +96,10 @@ class Served:
         settings = {"SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
         environment = {**os.environ, **settings}
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen([*command, *self.arguments], env=environment, stdout=log, stderr=log)
+            # A group of its own, so that `kill` reaches the workers too: it is they who write.
+            self.process = subprocess.Popen(
+                [*command, *self.arguments], env=environment, stdout=log, stderr=log, process_group=0
+            )
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -114,9 +117,9 @@ class Served:
         return self.process.wait(_STOP_S)
 
     def kill(self) -> None:
-        """End it as kill -9 does: the process has no chance to tidy up."""
+        """End it as kill -9 does, supervisor and workers at once: none has a chance to tidy up."""
         assert self.process is not None
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(_STOP_S)
 
     def log(self) -> str:

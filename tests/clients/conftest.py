@@ -4,7 +4,6 @@ Sharing is safe because every test makes its own images and names. Each client i
 in a folder of its own; nothing of the machine's own clients is read or changed.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.clients.containerd_client import Ctr, containerd_daemon
 from tests.clients.docker_client import Docker, docker_daemon
 from tests.clients.machines import Machine
+from tests.clients.namespaces import here, obstacle
 from tests.clients.podman_client import Podman, new_podman
 from tests.clients.registry import Registry
 from tests.clients.skopeo_client import Skopeo
@@ -29,14 +29,19 @@ Finder = Callable[[str], Path]
 def work() -> Iterator[Path]:
     """A folder for the run. Its path is short because the sockets of daemons lie in it, which may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="sluice-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # helm runs as nobody in a folder of it
         yield Path(folder)
 
 
 @pytest.fixture(scope="session")
-def machine(work: Path) -> Machine:
-    """This machine."""
+def machine(work: Path) -> Iterator[Machine]:
+    """The machine that the tests run on; nothing that its own clients keep is seen or changed where that can be had."""
     (work / "host").mkdir()
-    return Machine(work / "host")
+    if obstacle() is not None:
+        yield Machine(work / "host")
+        return
+    with here(work / "host") as apart:
+        yield apart
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +74,7 @@ def no_fault(registry: Registry) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def docker(program: Finder, machine: Machine, registry: Registry) -> Iterator[Docker]:
     """Docker with a daemon of its own."""
-    for name in ("dockerd", "docker"):
-        program(name)
-    needs_root("dockerd")
+    apart("docker", program, "dockerd", "docker")
     with docker_daemon(machine, registry.address) as started:
         assert started.keep_login(*ADMIN).succeeded
         yield started
@@ -89,8 +92,7 @@ def skopeo(program: Finder, machine: Machine, registry: Registry) -> Skopeo:
 @pytest.fixture(scope="session")
 def podman(program: Finder, machine: Machine, registry: Registry) -> Podman:
     """Podman over an image store of its own."""
-    program("podman")
-    needs_root("podman")
+    apart("podman", program, "podman")
     new = new_podman(machine, registry.address)
     assert new.keep_login(*ADMIN).succeeded
     return new
@@ -99,8 +101,7 @@ def podman(program: Finder, machine: Machine, registry: Registry) -> Podman:
 @pytest.fixture(scope="session")
 def buildah(program: Finder, machine: Machine, registry: Registry) -> Podman:
     """Buildah over an image store of its own."""
-    program("buildah")
-    needs_root("buildah")
+    apart("buildah", program, "buildah")
     new = new_podman(machine, registry.address, program="buildah")
     assert new.keep_login(*ADMIN).succeeded
     return new
@@ -109,14 +110,14 @@ def buildah(program: Finder, machine: Machine, registry: Registry) -> Podman:
 @pytest.fixture(scope="session")
 def ctr(program: Finder, machine: Machine, registry: Registry) -> Iterator[Ctr]:
     """Containerd and ctr."""
-    for name in ("containerd", "ctr"):
-        program(name)
-    needs_root("containerd")
+    apart("containerd", program, "containerd", "ctr")
     with containerd_daemon(machine, registry.address, ADMIN) as started:
         yield started
 
 
-def needs_root(name: str) -> None:
-    """Skip where the tests do not run as root."""
-    if os.geteuid() != 0:
-        pytest.skip(f"{name} needs root")
+def apart(what: str, program: Finder, *names: str) -> None:
+    """Skip where a program is missing, or where this one cannot run without touching the machine's own."""
+    for name in names:
+        program(name)
+    if reason := obstacle():
+        pytest.skip(f"{what}: {reason}")

@@ -58,11 +58,13 @@ class Ctr:
         self.run("images", "import", "--all-platforms", "--no-unpack", archive)
 
     def push(self, image: Image, reference: str) -> None:
+        """Bring the image in and push it."""
         self.load(image, reference)
         done = self.try_push(reference, "--platform", image.platform)
         assert done.succeeded, str(done)
 
     def push_index(self, index: Index, reference: str) -> None:
+        """Bring all images in and push them under one reference."""
         self.load(index, reference)
         done = self.try_push(reference)
         assert done.succeeded, str(done)
@@ -72,6 +74,7 @@ class Ctr:
         return self.attempt("images", "push", *self._how(), *words, reference)
 
     def pull(self, reference: str, platform: str = "linux/amd64") -> Arrived:
+        """Forget all images, pull this one, and say what arrived."""
         done = self.try_pull(reference, "--platform", platform)
         assert done.succeeded, str(done)
         path = self.new_folder() / "exported.tar"
@@ -80,8 +83,10 @@ class Ctr:
         return image
 
     def try_pull(self, reference: str, *words: str) -> Done:
+        """Forget all images and pull, whatever comes of it."""
         self.forget_images()
-        return self.attempt("images", "pull", *self._how(), *words, reference)
+        # `native` copies whole layers, which every file system allows.
+        return self.attempt("images", "pull", "--snapshotter", "native", *self._how(), *words, reference)
 
     def forget_images(self) -> None:
         """Remove every image and wait until its bytes are gone, so that a pull has to fetch all of it."""
@@ -105,7 +110,9 @@ def containerd_daemon(machine: Machine, registry: str, credentials: tuple[str, s
     place.mkdir()
     (place / "config.toml").write_text(CONFIGURATION.format(place=place))
     ctr = Ctr(machine, place / "containerd.sock", registry, credentials)
-    with machine.daemon(
-        "containerd", "--config", place / "config.toml", ready=lambda: ctr.attempt("version").succeeded
-    ):
+
+    def answers() -> bool:
+        return ctr.attempt("version").succeeded
+
+    with machine.daemon("containerd", "--config", place / "config.toml", ready=answers):
         yield ctr

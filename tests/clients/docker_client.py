@@ -121,16 +121,11 @@ class Docker:
 
 @contextlib.contextmanager
 def docker_daemon(machine: Machine, registry: str, *, containerd_store: bool = False) -> Iterator[Docker]:
-    """A daemon in folders of its own, and somebody without credentials at its command line.
-
-    Where the machine's kernel or file system does not allow the daemon's own choice of how to stack layers, it is
-    started again with whole copies.
-    """
+    """A daemon in folders of its own, and somebody without credentials at its command line."""
     place = machine.work / f"dockerd-{next(_numbers)}"
     place.mkdir()
     (place / "daemon.json").write_text(json.dumps({"features": {"containerd-snapshotter": containerd_store}}))
-    # Unix sockets have short names, and a test's folder may be deep: the daemon makes its own below exec-root.
-    command = [
+    command: list[str | Path] = [
         "dockerd",
         *("--config-file", place / "daemon.json", "--data-root", place / "data", "--exec-root", place / "exec"),
         *("--host", f"unix://{place / 'docker.sock'}", "--pidfile", place / "pid"),

@@ -121,7 +121,7 @@ class Index:
         return next(image for image in self.images if image.platform == platform)
 
 
-def make_tar(files: Mapping[str, bytes], trees: Iterable[Path] = ()) -> bytes:
+def make_tar(files: Mapping[str, bytes], trees: Iterable[Path] = (), *, links: bool = True) -> bytes:
     """A layer of these files, a link to each, and whole folders of this machine with their modes and links."""
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -129,9 +129,10 @@ def make_tar(files: Mapping[str, bytes], trees: Iterable[Path] = ()) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.mtime = len(content), 0o755, CREATED_S
             tar.addfile(entry, io.BytesIO(content))
-            link = tarfile.TarInfo(f"{name}.link")
-            link.type, link.linkname, link.mtime = tarfile.SYMTYPE, f"/{name}", CREATED_S
-            tar.addfile(link)
+            if links:
+                link = tarfile.TarInfo(f"{name}.link")
+                link.type, link.linkname, link.mtime = tarfile.SYMTYPE, f"/{name}", CREATED_S
+                tar.addfile(link)
         for tree in trees:
             tar.add(tree, str(tree).lstrip("/"))
     return held.getvalue()

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.system_packages import SEARCH_PATH
 
 RUN_S: Final = 100.0
@@ -112,15 +114,16 @@ class Machine:
                 start_new_session=True,
             )
         try:
-            up = wait_until(lambda: process.poll() is not None or ready(), READY_S)
-            assert up and process.poll() is None, f"{words} did not get ready:\n{log.read_text(errors='replace')}"
+            wait_until(lambda: process.poll() is not None or ready(), READY_S)
+            if process.poll() is not None or not ready():
+                pytest.fail(f"{words} did not get ready:\n{log.read_text(errors='replace')}")
             yield log
         finally:
             _stop(process)
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
-    """Ask again and again until the condition holds; whether it came to hold in time. For things outside this process."""
+    """Ask again and again until the condition holds; whether it did in time. Only for what is outside this process."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         if condition():

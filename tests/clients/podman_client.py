@@ -53,7 +53,7 @@ class Podman:
 
     def with_authfile(self) -> "Podman":
         """The same store for somebody who has not logged in."""
-        return replace(self, authfile=self.new_folder() / "auth.json")
+        return replace(self, authfile=_nobody(self.new_folder()))
 
     def login(self, user: str, password: str) -> Done:
         """Log in somebody new; the credentials are forgotten."""
@@ -124,6 +124,13 @@ class Podman:
         }
 
 
+def _nobody(folder: Path) -> Path:
+    """A file of credentials with none in it: podman wants the file that it is pointed to."""
+    authfile = folder / "auth.json"
+    authfile.write_text("{}")
+    return authfile
+
+
 def new_podman(machine: Machine, registry: str, *, program: str = "podman", driver: str = "vfs") -> Podman:
     """The program over an empty store, for somebody who has not logged in.
 
@@ -135,4 +142,4 @@ def new_podman(machine: Machine, registry: str, *, program: str = "podman", driv
     configuration = machine.work / "home" / ".config" / "containers"
     configuration.mkdir(parents=True, exist_ok=True)
     (configuration / "policy.json").write_text(POLICY)
-    return Podman(machine, store, store / "auth.json", registry, program=program)
+    return Podman(machine, store, _nobody(store), registry, program=program)

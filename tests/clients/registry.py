@@ -17,7 +17,7 @@ from tests.served import Served
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
+ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Registry:
         seen += self.tap.exchanges[mark:]
 
     def stored(self, name: str, reference: str) -> Stored:
-        """Everything under this reference, fetched as the administrator. Fails where one byte is not what it should be."""
+        """Everything under this reference, fetched as the administrator. Fails where one byte is wrong."""
         reply = self.gateway.admin("GET", f"/v2/{name}/manifests/{reference}", headers={"Accept": ACCEPT})
         assert reply.status == 200, reply
         digest = sha256(reply.body)
@@ -76,6 +76,12 @@ class Registry:
         else:
             images = [self._image(name, manifest)]
         return Stored(digest, media_type, manifest, images)
+
+    def must(self, method: str, path: str, value: object = None) -> dict[str, Any]:
+        """A call of the management API, as the administrator, that must succeed; its answer."""
+        reply = self.gateway.api(method, path, value)
+        assert reply.status < 300, reply
+        return dict(reply.json()) if reply.body else {}
 
     def tags(self, name: str) -> list[str]:
         """The tags of an image."""

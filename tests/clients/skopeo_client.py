@@ -47,15 +47,17 @@ class Skopeo:
         words = ("--tls-verify=false", "--username", user, "--password-stdin", self.registry)
         return self.attempt("login", *words, given=password)
 
+    def write(self, made: Image | Index) -> Path:
+        """A new OCI layout with this under the tag `made`."""
+        return write_layout(made, self.new_folder() / "layout", "made")
+
     def push(self, image: Image, reference: str) -> None:
         """Bring the image in and push it."""
-        layout = write_layout(image, self.new_folder() / "layout", "made")
-        self.run("copy", "--dest-tls-verify=false", f"oci:{layout}:made", f"docker://{reference}")
+        self.run("copy", "--dest-tls-verify=false", f"oci:{self.write(image)}:made", f"docker://{reference}")
 
     def push_index(self, index: Index, reference: str) -> None:
         """Bring all images in and push them under one reference."""
-        layout = write_layout(index, self.new_folder() / "layout", "made")
-        self.run("copy", "--all", "--dest-tls-verify=false", f"oci:{layout}:made", f"docker://{reference}")
+        self.run("copy", "--all", "--dest-tls-verify=false", f"oci:{self.write(index)}:made", f"docker://{reference}")
 
     def pull(self, reference: str, platform: str = "linux/amd64") -> Arrived:
         """Copy the image into a new folder, and say what arrived."""

@@ -2,8 +2,11 @@
 
 import pytest
 
-from tests.clients.client_contract import ClientContract
+from tests.clients.client_contract import PLATFORMS, ClientContract
 from tests.clients.containerd_client import Ctr
+from tests.clients.images import make_image, make_index, sha256
+from tests.clients.registry import Registry
+from tests.served import ADMIN
 
 pytestmark = pytest.mark.clients
 
@@ -13,5 +16,50 @@ class TestContainerd(ClientContract):
 
     @pytest.fixture
     def client(self, ctr: Ctr) -> Ctr:
-        """Ctr with credentials."""
+        """The command line with credentials."""
         return ctr
+
+
+def test_token_by_password(ctr: Ctr, registry: Registry) -> None:
+    """The first refusal tells containerd what to ask for, and it asks by POST with name and password."""
+    name = registry.new_name()
+
+    with registry.watch() as seen:
+        ctr.push(make_image(), registry.reference(name, "1.0"))
+
+    refused = [each for each in seen if each.status == 401]
+    assert refused
+    for each in refused:
+        challenge = each.answer_header("www-authenticate")
+        assert challenge.startswith("Bearer ")
+        assert f'scope="repository:{name}:pull' in challenge
+    tokens = [each for each in seen if each.path == "/v2/token"]
+    assert tokens
+    for each in tokens:
+        assert (each.method, each.status) == ("POST", 200)
+        assert each.form["grant_type"] == ["password"]
+        assert (each.form["username"], each.form["password"]) == ([ADMIN[0]], [ADMIN[1]])
+
+
+def test_pull_of_all_platforms(ctr: Ctr, registry: Registry) -> None:
+    """A pull of all platforms fetches the index and everything below it, byte for byte."""
+    index = make_index(*PLATFORMS)
+    reference = registry.reference(registry.new_name(), "multi")
+    ctr.push_index(index, reference)
+    ctr.forget_images()
+
+    ctr.run("content", "fetch", "--plain-http", "--user", ":".join(ADMIN), "--all-platforms", reference)
+
+    held = set(ctr.run("content", "list", "--quiet").lines())
+    assert {sha256(content) for content in (index.manifest, *index.blobs())} <= held
+
+
+def test_whole_blobs_in_one_request(ctr: Ctr, registry: Registry) -> None:
+    """Each upload begins by POST, and the PUT that ends it carries the whole blob."""
+    with registry.watch() as seen:
+        ctr.push(make_image(layers=2), registry.reference(registry.new_name(), "1.0"))
+
+    puts = [each for each in seen if each.method == "PUT" and "/blobs/uploads/" in each.path]
+    assert [each.status for each in puts] == [201] * 3
+    assert all(each.body_bytes > 0 for each in puts)
+    assert [each for each in seen if each.method == "PATCH"] == []

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 import httptools
@@ -91,7 +91,7 @@ class Wiretap:
         """`host:port` for clients."""
         return f"127.0.0.1:{self.port}"
 
-    def __enter__(self) -> "Wiretap":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True, name="wiretap").start()
         return self
 

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Fetches today's registry clients: a Debian suite of each kind into a folder, by debootstrap, from the machine's mirror.
+"""Fetches today's registry clients: a Debian suite of each kind into a folder, from the machine's own mirror.
 
     python -m tests.clients.today.prepare [SUITE ...]
 
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.clients.namespaces import obstacle
 from tests.clients.today.suites import SUITES, Suite, clients_directory
 from tests.system_packages import SEARCH_PATH
 
@@ -60,20 +60,18 @@ def prepare(suite: Suite) -> None:
 
 
 def _need_programs() -> None:
-    if os.geteuid() != 0:
-        raise Unavailable("it needs root")
-    for name in ("debootstrap", "unshare", "nsenter", "setpriv"):
-        if shutil.which(name, path=SEARCH_PATH) is None:
-            raise Unavailable(f"{name} is not installed")
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
-        raise Unavailable("this system allows no mount namespace")
+    if reason := obstacle():
+        raise Unavailable(reason)
+    if shutil.which("debootstrap", path=SEARCH_PATH) is None:
+        raise Unavailable("debootstrap is not installed")
 
 
 def _mirror(suite: Suite) -> str:
     """The first mirror of the machine's own apt sources that has the suite."""
     for mirror in _mirrors():
         try:
-            with urllib.request.urlopen(f"{mirror}/dists/{suite.name}/InRelease", timeout=PROBE_S):
+            index = f"{mirror}/dists/{suite.name}/InRelease"  # a mirror is http or https: see _mirrors
+            with urllib.request.urlopen(index, timeout=PROBE_S):  # noqa: S310
                 return mirror
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             continue
