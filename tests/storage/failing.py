@@ -9,9 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
+import pytest
+import trio
+
 from storage import (
     BlobReader,
     BlobStore,
+    Content,
     Database,
     Digest,
     Hasher,
@@ -20,7 +24,10 @@ from storage import (
     Staging,
     StorageError,
     StoredObject,
+    Unavailable,
+    UploadRecord,
 )
+from tests.storage.scene import Scene
 
 T = TypeVar("T")
 
@@ -30,28 +37,32 @@ class Faults:
 
     def __init__(self) -> None:
         self.passed: list[str] = []
-        self._fuse: int | None = None
-        self._error: StorageError | None = None
         self.failed_at: str | None = None
+        self._is_due: Callable[[str], bool] | None = None
+        self._error: StorageError = StorageError("nothing is armed")
 
     def arm(self, points: int, error: StorageError) -> None:
         """Let `points` more points pass and fail the next one with `error`."""
-        self._fuse, self._error, self.failed_at = points, error, None
+        self._arm(lambda _: len(self.passed) > points, error)
+
+    def arm_at(self, name: str, error: StorageError) -> None:
+        """Fail the next point of this name with `error`."""
+        self._arm(lambda point: point == name, error)
+
+    def _arm(self, is_due: Callable[[str], bool], error: StorageError) -> None:
         self.passed.clear()
+        self.failed_at, self._is_due, self._error = None, is_due, error
 
     def disarm(self) -> None:
         """Fail no more."""
-        self._fuse = None
+        self._is_due = None
 
     def point(self, name: str) -> None:
         """Pass a point, or fail there."""
         self.passed.append(name)
-        if self._fuse is None or self._error is None:
-            return
-        if self._fuse == 0:
-            self._fuse, self.failed_at = None, name
+        if self._is_due is not None and self._is_due(name):
+            self._is_due, self.failed_at = None, name
             raise self._error
-        self._fuse -= 1
 
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         """One call between its two points."""
@@ -177,3 +188,70 @@ class FailingDatabase(Database):
     async def transaction(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Passed on."""
         return await self._faults.around("transaction", lambda: self._inner.transaction(work, *args, **kwargs))
+
+
+class InterruptedDatabase(FailingDatabase):
+    """A database on which something else happens just before one of its transactions, after what led to it was read."""
+
+    def __init__(self, inner: Database, action: Callable[[], Awaitable[object]], *, before: int = 0) -> None:
+        """`before`: how many transactions come first."""
+        super().__init__(inner, Faults())
+        self._action = action
+        self._before = before
+        self.is_done = False
+
+    async def transaction(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Passed on, after the action if it is its turn."""
+        if self._before == 0 and not self.is_done:
+            self.is_done = True
+            await self._action()
+        self._before -= 1
+        return await super().transaction(work, *args, **kwargs)
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels a scope when its task has run so many steps: at each of its checkpoints in turn."""
+
+    def __init__(self, scope: trio.CancelScope, *, steps: int) -> None:
+        self._scope = scope
+        self._task = trio.lowlevel.current_task()
+        self._left = steps
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """One more step."""
+        if task is self._task:
+            if self._left == 0:
+                self._scope.cancel()
+            self._left -= 1
+
+
+async def cancelled_at(steps: int, call: Callable[[], Awaitable[object]]) -> bool:
+    """Run the call and cancel it after so many steps; whether it was cancelled before it had ended."""
+    with trio.CancelScope() as scope:
+        await trio.lowlevel.checkpoint()
+        instrument = CancelAtStep(scope, steps=steps)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await call()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return scope.cancel_called
+
+
+async def publish_only(scene: Scene, data: bytes) -> UploadRecord:
+    """A session whose process died after its bytes were published and before they had a row."""
+    faults = Faults()
+    worker = await scene.worker(store=FailingStore(scene.store, faults))
+    record = await scene.begin()
+    faults.arm_at("after publish", Unavailable("the process died"))
+    with pytest.raises(Unavailable, match="died"):
+        await commit(worker, scene, record, data)
+    return record
+
+
+async def commit(worker: Content, scene: Scene, record: UploadRecord, data: bytes) -> None:
+    """A closing PUT, with the bytes that are not there yet."""
+    async with worker.resume(record) as upload:
+        if upload.offset < len(data):
+            await upload.append(data[upload.offset :])
+        await worker.commit(upload, Digest.of(data), repository=scene.repository)
