@@ -37,7 +37,7 @@ def cursor(last: str | None) -> str:
     Entries are ASCII and at most 255 long, so what follows that length, or a NUL, cannot change which of them come
     after it; a megabyte of `last` and characters that databases refuse end here (C7).
     """
-    bounded = (last or "")[: MAX_NAME_LENGTH + 1]
+    bounded = (last or "")[:MAX_NAME_LENGTH]
     stop = _NOT_IN_ENTRY.search(bounded)
     if stop is None:
         return bounded

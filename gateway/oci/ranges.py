@@ -33,8 +33,8 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[Span, ...] | None:
     """
     if header is None:
         return None
-    unit, separator, listed = header.partition("=")
-    if not separator or unit.strip().lower() != "bytes":
+    unit, _, listed = header.partition("=")
+    if unit.strip().lower() != "bytes":
         return None
     specs = [spec for each in listed.split(",") if (spec := each.strip(" \t"))]
     matches = [match for spec in specs if (match := _RANGE.fullmatch(spec)) and spec != "-"]

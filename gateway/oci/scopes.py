@@ -92,8 +92,8 @@ def _is_resource(kind: str, name: str) -> bool:
         return _REGISTRY_NAME.fullmatch(name) is not None
     if kind != REPOSITORY:
         return False
-    address, slash, rest = name.partition("/")
-    return is_name(name) or bool(slash and _ADDRESS.fullmatch(address) and is_name(rest))
+    address, _, rest = name.partition("/")
+    return is_name(name) or (_ADDRESS.fullmatch(address) is not None and is_name(rest))
 
 
 def _parameter(name: str, value: str) -> str:

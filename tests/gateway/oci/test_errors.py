@@ -96,6 +96,16 @@ def test_texts_of_clients_come_back_bounded_and_escaped(text: str) -> None:
         assert error.document().isascii()
 
 
+def test_messages_name_what_was_asked_and_why() -> None:
+    """A short text is shown whole, a long one is cut with an ellipsis; the detail has the name if there is one."""
+    assert errors.shown("a" * 80) == f"'{'a' * 80}'"
+    assert errors.shown("a" * 81) == f"'{'a' * 80}'..."
+    plain, wrong_type = errors.manifest_unknown("a", "v1"), errors.manifest_unknown("a", "v1", reason="of another type")
+    assert (plain.message, plain.detail) == ("manifest 'v1' is unknown", {"name": "a", "reference": "v1"})
+    assert wrong_type.message == "manifest 'v1': of another type"
+    assert errors.manifest_unknown(None, "v1").detail == {"reference": "v1"}
+
+
 def test_mp_09_each_missing_digest_has_its_own_entry() -> None:
     """A manifest with several missing blobs is answered with one entry for each, in order."""
     missing = [str(Digest.of(bytes([each]))) for each in range(3)]

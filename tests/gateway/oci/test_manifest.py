@@ -81,6 +81,14 @@ def test_mp_04_mp_16_mp_17_other_types_are_refused(media_type: str) -> None:
     refusal(image(mediaType=media_type), None)
 
 
+def test_mp_16_mp_17_refusals_of_former_types_say_what_to_push_instead() -> None:
+    """A user of an old client learns from the message what to do."""
+    assert "schema 2" in refusal(image(), mt.SCHEMA1).message
+    assert "schema 2" in refusal(image(), mt.SCHEMA1_SIGNED).message
+    assert "artifactType" in refusal(image(), mt.OCI_ARTIFACT).message
+    assert "no manifest type" in refusal(image(), "text/html").message
+
+
 def test_mp_05_parameters_and_case_of_content_type_do_not_matter() -> None:
     """The type is what stands before the semicolon."""
     assert read(image(), f"{mt.OCI_MANIFEST.upper()} ; charset=utf-8").media_type == mt.OCI_MANIFEST
@@ -211,7 +219,7 @@ def test_mp_14_the_limit_is_exact_and_413() -> None:
     content = json.dumps(image()).encode()
     expected = read(image())
     assert parse(content + b" " * 10, mt.OCI_MANIFEST, limit_bytes=len(content) + 10) == expected
-    padded = content + b" " * (MAX_BYTES - len(content))
+    padded = content + b" " * (4 * 2**20 - len(content))
     assert parse(padded, mt.OCI_MANIFEST) == expected
     for extra, limit_bytes in ((padded + b" ", MAX_BYTES), (content, len(content) - 1)):
         with pytest.raises(RegistryError) as caught:

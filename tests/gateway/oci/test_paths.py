@@ -106,7 +106,20 @@ def test_token_is_a_path_of_its_own() -> None:
     [
         *("/v2/foo", "/v2/a/b/unknown/x", "/v2/a/", "/v2/a/tags/list/", "/v2/a/tags/other", "/v2/a/manifests/"),
         *("/v2/manifests/latest", "/v2/blobs/uploads", "/v2/blobs/uploads/x", "/v2/tags/list", "/v2/a/uploads/x"),
-        *("/v2/referrers/" + D, "/v2/a/blobs/", "/v2/a/referrers", "/v2x", "/v1/", "/", "", "v2/", "/V2/", "/v%32/"),
+        *(
+            "/v2/referrers/" + D,
+            "/v2/a/blobs/",
+            "/v2/a/referrers",
+            "/v2x",
+            "/v1/",
+            "/v1/a/manifests/x",
+            "/v3/_catalog",
+            "/",
+            "",
+            "v2/",
+            "/V2/",
+            "/v%32/",
+        ),
     ],
 )
 def test_gen_12_what_addresses_nothing_is_unknown(path: str) -> None:

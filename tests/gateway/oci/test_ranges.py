@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from gateway.oci.conditions import etag
 from gateway.oci.errors import Code, RegistryError
 from gateway.oci.ranges import (
-    MAX_RANGES,
     content_range,
     if_range,
     multipart_head,
@@ -85,9 +84,9 @@ def test_bg_06_other_units_and_broken_ranges_are_ignored(header: str | None) -> 
 
 def test_bg_06_sixty_four_ranges_are_served_and_more_are_400() -> None:
     """The bound is on what the client asks, before anything is joined."""
-    asked = [f"{2 * n}-{2 * n}" for n in range(MAX_RANGES + 1)]
-    assert len(parse_range("bytes=" + ",".join(asked[:-1]), 1000) or ()) == MAX_RANGES
-    for header in (",".join(asked), ",".join(["0-0"] * (MAX_RANGES + 1)), ",".join(["0-"] * 100_000)):
+    asked = [f"{2 * n}-{2 * n}" for n in range(65)]
+    assert len(parse_range("bytes=" + ",".join(asked[:-1]), 1000) or ()) == 64
+    for header in (",".join(asked), ",".join(["0-0"] * 65), ",".join(["0-"] * 100_000)):
         with pytest.raises(RegistryError) as caught:
             parse_range("bytes=" + header, 1000)
         assert (caught.value.status, caught.value.code) == (400, Code.UNSUPPORTED)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.oci.strict_json import MAX_DEPTH, MAX_TOKENS, JsonInvalid, loads
+from gateway.oci.strict_json import MAX_TOKENS, JsonInvalid, loads
 
 MIB = 2**20
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -138,15 +138,35 @@ def test_c2_huge_integers_are_refused_without_being_converted(digits: int) -> No
         loads(b'{"a":' + b"9" * digits + b"1}")
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63), 10**19, -(10**18)])
+def test_c2_integers_of_64_bits_are_read_exactly(number: int) -> None:
+    """Everything that another reader could hold as an integer is one."""
+    assert loads(b'{"a":%d}' % number) == {"a": number}
+
+
+def test_c2_a_byte_order_mark_is_named() -> None:
+    """Editors add it unseen, so the message says what is wrong."""
+    with pytest.raises(JsonInvalid, match="byte order mark"):
+        loads(b"\xef\xbb\xbf{}")
+
+
 def test_c2_depth_is_limited_before_reading() -> None:
     """64 levels are read, 65 and a million are refused, in lists and objects; brackets in strings do not count."""
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
-        deep = [b'{"a":' + opening * n + b"1" + closing * n + b"}" for n in (MAX_DEPTH - 1, MAX_DEPTH, 10**5)]
+        deep = [b'{"a":' + opening * n + b"1" + closing * n + b"}" for n in (63, 64, 10**5)]
         assert loads(deep[0])
         for content in deep[1:]:
             with pytest.raises(JsonInvalid, match="deeper"):
                 loads(content)
     assert loads(b'{"a":"' + b"[{" * 1000 + b'\\"[[["}')
+
+
+def test_c2_depth_counts_what_is_open_not_what_was_opened() -> None:
+    """Any number of siblings is flat, and siblings before it do not hide a deep one."""
+    for sibling in (b"[],", b'{"b":1},', b'{"b":[]},'):
+        assert loads(b'{"a":[' + sibling * 200 + b"1]}")
+        with pytest.raises(JsonInvalid, match="deeper"):
+            loads(b'{"a":[' + sibling * 200 + b"[" * 63 + b"]" * 63 + b"]}")
 
 
 @pytest.mark.slow
