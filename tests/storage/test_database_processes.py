@@ -61,7 +61,8 @@ async def test_what_was_acknowledged_survives_kill_9(database_file: Path) -> Non
                 each.send_signal(signal.SIGKILL)
             for each in running:
                 # The last line may be cut: it was not read by anybody, so nobody was told.
-                lines = each.communicate()[0].splitlines(keepends=True)
+                assert each.stdout is not None
+                lines = each.stdout.read().splitlines(keepends=True)
                 acknowledged.update(line.strip() for line in lines if line.endswith("\n"))
         async with Database.sqlite(database_file) as database:
             stored = await database.survey(names)
