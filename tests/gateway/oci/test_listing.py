@@ -4,7 +4,7 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.oci.errors import Code, RegistryError
@@ -77,6 +77,7 @@ def test_tg_03_the_link_is_as_clients_expect_it() -> None:
     assert next_link("/v2/a/tags/list", last="x", n=None) == '</v2/a/tags/list?last=x>; rel="next"'
 
 
+@settings(max_examples=40)
 @given(
     NAMES, st.text(min_size=1, max_size=20, alphabet=st.characters(exclude_categories=["Cs"])), st.integers(0, 10**6)
 )

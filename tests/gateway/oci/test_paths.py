@@ -48,7 +48,7 @@ def _operations(draw: st.DrawFn) -> tuple[bytes, Target]:
     return f"/v2/{path}".encode("ascii"), target
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(_operations())
 def test_gen_03_any_name_and_operation_split_back_to_themselves(operation: tuple[bytes, Target]) -> None:
     """Names made of the path's own words are told from operations, for every operation."""
