@@ -10,6 +10,8 @@ from typing import Final
 
 import click
 
+from gateway.cli.help import Group
+
 _COMMANDS: Final[Mapping[str, str]] = {
     "serve": "Run the registry.",
     "user": "People: add, list, change, give roles.",
@@ -24,7 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Finds commands by name, so that `sluice user list` does not wait for the server to be imported (0.9 s)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
@@ -45,9 +47,8 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sluice-gateway", prog_name="sluice")
 def main() -> None:
-    r"""Sluice, a container registry.
+    """Sluice, a container registry.
 
-    \b
     Examples:
       sluice serve --data ./data --listen 127.0.0.1:8080
       sluice user add ada --data ./data

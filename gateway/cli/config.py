@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.help import Group
 from gateway.cli.options import with_settings
 from gateway.config import Settings, reference, render
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def command() -> None:
-    r"""Show, check and explain the configuration.
+    """Show, check and explain the configuration.
 
-    \b
     Examples:
       sluice config check --config /etc/sluice.toml
       sluice config show
@@ -22,9 +22,8 @@ def command() -> None:
 @command.command()
 @with_settings
 def show(*, settings: Settings) -> None:
-    r"""Print the tree in effect as TOML, with secrets masked.
+    """Print the tree in effect as TOML, with secrets masked.
 
-    \b
     Examples:
       sluice config show --config /etc/sluice.toml
       SLUICE_SERVER__WORKERS=4 sluice config show
@@ -35,9 +34,8 @@ def show(*, settings: Settings) -> None:
 @command.command()
 @with_settings
 def check(*, settings: Settings) -> None:
-    r"""Say whether the configuration can be used; lists all mistakes at once and exits with 2 if there are any.
+    """Say whether the configuration can be used; lists all mistakes at once and exits with 2 if there are any.
 
-    \b
     Examples:
       sluice config check --config /etc/sluice.toml
     """
@@ -48,9 +46,8 @@ def check(*, settings: Settings) -> None:
 @command.command("reference")
 @click.option("--write", "to", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there.")
 def print_reference(*, to: Path | None) -> None:
-    r"""Print the page that explains every setting, as Markdown.
+    """Print the page that explains every setting, as Markdown.
 
-    \b
     Examples:
       sluice config reference | less
       sluice config reference --write docs/configuration.md

@@ -3,6 +3,7 @@
 import click
 
 from gateway.app import Services
+from gateway.cli.help import Command
 from gateway.cli.options import json_option, with_settings
 from gateway.cli.output import Listing, amount
 from gateway.cli.services import run_services
@@ -10,18 +11,17 @@ from gateway.config import Settings
 from storage import Finding, Fsck, FsckTotals
 
 
-@click.command("fsck")
+@click.command("fsck", cls=Command)
 @click.option("--repair", is_flag=True, help="Put damaged blobs into quarantine and give orphans to the collection.")
 @json_option
 @with_settings
 def command(*, repair: bool, as_json: bool, settings: Settings) -> None:
-    r"""Check every stored byte; reads all of it, beside a running server.
+    """Check every stored byte; reads all of it, beside a running server.
 
     Kinds of findings: missing (on record, not stored), damaged (other bytes than on record), orphan (stored, not on
     record). A blob that is missing or was repaired heals with the next push of an image that has it. The exit code is 1
     if anything was found.
 
-    \b
     Examples:
       sluice fsck
       sluice fsck --repair

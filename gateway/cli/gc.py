@@ -7,6 +7,7 @@ import click
 import trio
 
 from gateway.app import Services
+from gateway.cli.help import Command
 from gateway.cli.options import json_option, with_settings
 from gateway.cli.output import Listing, amount, moment
 from gateway.cli.services import run_services
@@ -21,17 +22,16 @@ _RELEASE_S: Final = 5.0
 _PAGE: Final = 100
 
 
-@click.command("gc")
+@click.command("gc", cls=Command)
 @click.option("--dry-run", is_flag=True, help="List every blob that would go, with bytes and reason; change nothing.")
 @json_option
 @with_settings
 def command(*, dry_run: bool, as_json: bool, settings: Settings) -> None:
-    r"""Remove what nothing references any more.
+    """Remove what nothing references any more.
 
     A server does this every hour by itself (garbage.interval_s). Nothing goes before its grace period is over, so what
     was deleted a moment ago is listed with the time when it goes.
 
-    \b
     Examples:
       sluice gc --dry-run
       sluice gc --dry-run --json | jq 'map(.stored_bytes) | add'

@@ -2,20 +2,20 @@
 
 import click
 
+from gateway.cli.help import Command
 from gateway.cli.options import with_settings
 from gateway.cli.session import perform, require_installation
 from gateway.config import Settings
 from storage import Database
 
 
-@click.command("migrate")
+@click.command("migrate", cls=Command)
 @with_settings
 def command(*, settings: Settings) -> None:
-    r"""Bring the database to this version; all or nothing. A server does the same when it starts.
+    """Bring the database to this version; all or nothing. A server does the same when it starts.
 
     Make a backup first: there is no way back.
 
-    \b
     Examples:
       sluice migrate --data /var/lib/sluice
     """

@@ -2,6 +2,7 @@
 
 import click
 
+from gateway.cli.help import Group
 from gateway.cli.options import SEGMENT, description_option, json_option, with_settings, yes_option
 from gateway.cli.output import Listing, moment
 from gateway.cli.session import Session, run
@@ -12,11 +13,10 @@ from storage.metadata import projects
 _PAGE = 1000
 
 
-@click.group("project")
+@click.group("project", cls=Group)
 def command() -> None:
-    r"""Projects: add, list, delete.
+    """Projects: add, list, delete.
 
-    \b
     Examples:
       sluice project add team-a
       sluice repo add team-a/images
@@ -28,9 +28,8 @@ def command() -> None:
 @description_option
 @with_settings
 def add(name: str, *, description: str | None, settings: Settings) -> None:
-    r"""Add a project. Its name stays for good: clients have it in their image names.
+    """Add a project. Its name stays for good: clients have it in their image names.
 
-    \b
     Examples:
       sluice project add team-a --description "images of team A"
     """
@@ -49,9 +48,8 @@ def add(name: str, *, description: str | None, settings: Settings) -> None:
 @json_option
 @with_settings
 def list_all(*, as_json: bool, settings: Settings) -> None:
-    r"""List projects by name.
+    """List projects by name.
 
-    \b
     Examples:
       sluice project list
       sluice project list --json
@@ -77,9 +75,8 @@ def list_all(*, as_json: bool, settings: Settings) -> None:
 @yes_option
 @with_settings
 def delete(name: str, *, yes: bool, settings: Settings) -> None:
-    r"""Remove an empty project with its robots and roles.
+    """Remove an empty project with its robots and roles.
 
-    \b
     Examples:
       sluice project delete team-a
     """

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
+from gateway.cli.help import Group
 from gateway.cli.options import (
     FULL_NAME,
     GLOB,
@@ -58,11 +59,10 @@ def _wishes(command: FunctionT) -> FunctionT:
     return command
 
 
-@click.group("repo")
+@click.group("repo", cls=Group)
 def command() -> None:
-    r"""Repositories: add, list, change, delete; restore a manifest.
+    """Repositories: add, list, change, delete; restore a manifest.
 
-    \b
     Examples:
       sluice repo add team-a/images --immutable-tag 'v*'
       sluice repo set team-a/images --anonymous-read
@@ -76,9 +76,8 @@ def command() -> None:
 @_wishes
 @with_settings
 def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[Wishes]) -> None:
-    r"""Add a hosted repository to a project.
+    """Add a hosted repository to a project.
 
-    \b
     Examples:
       sluice repo add team-a/images
       sluice repo add team-a/releases --immutable-tag '*' --anonymous-read
@@ -125,9 +124,8 @@ def _rules(wishes: Wishes) -> tuple[str, ...]:
 @json_option
 @with_settings
 def list_all(*, project: str | None, as_json: bool, settings: Settings) -> None:
-    r"""List repositories by name.
+    """List repositories by name.
 
-    \b
     Examples:
       sluice repo list
       sluice repo list --project team-a --json
@@ -167,9 +165,8 @@ def _row(record: RepositoryRecord) -> Row:
 @json_option
 @with_settings
 def show(name: str, *, as_json: bool, settings: Settings) -> None:
-    r"""Show one repository with all its settings.
+    """Show one repository with all its settings.
 
-    \b
     Examples:
       sluice repo show common/docker-hosted
     """
@@ -193,9 +190,8 @@ def show(name: str, *, as_json: bool, settings: Settings) -> None:
 @click.option("--no-immutable-tags", is_flag=True, help="Take all rules away; other rules can be named beside it.")
 @with_settings
 def change(name: str, *, no_alias: bool, no_immutable_tags: bool, settings: Settings, **wishes: Unpack[Wishes]) -> None:
-    r"""Change settings; what is not named stays. Rules for tags are replaced, not added.
+    """Change settings; what is not named stays. Rules for tags are replaced, not added.
 
-    \b
     Examples:
       sluice repo set team-a/images --anonymous-read --alias team-a
       sluice repo set team-a/images --immutable-tag 'v*' --immutable-tag 'release-*'
@@ -237,9 +233,8 @@ def _changes(wishes: Wishes) -> RepositoryChanges:
 @yes_option
 @with_settings
 def delete(name: str, *, yes: bool, settings: Settings) -> None:
-    r"""Remove a repository with all its images. This cannot be undone.
+    """Remove a repository with all its images. This cannot be undone.
 
-    \b
     Examples:
       sluice repo delete team-a/old
       sluice repo delete team-a/old --yes
@@ -259,11 +254,10 @@ def delete(name: str, *, yes: bool, settings: Settings) -> None:
 @click.argument("manifest", metavar="PROJECT/REPOSITORY/IMAGE@DIGEST")
 @with_settings
 def restore(manifest: str, *, settings: Settings) -> None:
-    r"""Undo the deletion of a manifest, with the tags that it had and nobody has taken since.
+    """Undo the deletion of a manifest, with the tags that it had and nobody has taken since.
 
     It works until the undelete window (garbage.undelete_s) is over. An index needs its children too: restore each.
 
-    \b
     Examples:
       sluice repo restore team-a/images/app@sha256:1f4e...
     """

@@ -7,6 +7,7 @@ import click
 from gateway.access.account_names import ROBOT, parse_robot_name
 from gateway.access.errors import InvalidField
 from gateway.access.secrets import SecretKind
+from gateway.cli.help import Group
 from gateway.cli.options import (
     SEGMENT,
     Named,
@@ -36,13 +37,12 @@ def _full_name(text: str) -> str:
 _name_argument = click.argument("name", type=Named("NAME", _full_name))
 
 
-@click.group("robot")
+@click.group("robot", cls=Group)
 def command() -> None:
-    r"""Machines: add, list, make and end keys.
+    """Machines: add, list, make and end keys.
 
     A robot is called sa$NAME; commands take it with and without the sa$.
 
-    \b
     Examples:
       sluice robot add ci --project team-a
       sluice user grant 'sa$ci' writer team-a
@@ -57,9 +57,8 @@ def command() -> None:
 @expires_option
 @with_settings
 def add(name: str, *, project: str | None, description: str | None, expires_at: int | None, settings: Settings) -> None:
-    r"""Add a robot, without keys and roles.
+    """Add a robot, without keys and roles.
 
-    \b
     Examples:
       sluice robot add ci --project team-a --description "builds of team A"
       sluice robot add mirror --expires 2027-01-31
@@ -80,9 +79,8 @@ def add(name: str, *, project: str | None, description: str | None, expires_at: 
 @json_option
 @with_settings
 def list_all(*, project: str | None, as_json: bool, settings: Settings) -> None:
-    r"""List robots by name.
+    """List robots by name.
 
-    \b
     Examples:
       sluice robot list
       sluice robot list --project team-a --json
@@ -121,9 +119,8 @@ def _row(tx: Transaction, record: AccountRecord) -> Row:
 @narrowing_options
 @with_settings
 def key(name: str, *, settings: Settings, **given: Unpack[Narrowing]) -> None:
-    r"""Make a key and print it; a robot has two at most, the one in use and the next.
+    """Make a key and print it; a robot has two at most, the one in use and the next.
 
-    \b
     Examples:
       sluice robot key ci > key.txt
       sluice robot key ci --label runner-7 --days 30 --action pull
@@ -146,9 +143,8 @@ def key(name: str, *, settings: Settings, **given: Unpack[Narrowing]) -> None:
 @json_option
 @with_settings
 def keys(name: str, *, as_json: bool, settings: Settings) -> None:
-    r"""List the keys of a robot, without their secrets.
+    """List the keys of a robot, without their secrets.
 
-    \b
     Examples:
       sluice robot keys ci
     """
@@ -165,9 +161,8 @@ def keys(name: str, *, as_json: bool, settings: Settings) -> None:
 @click.argument("key_id", metavar="ID", type=click.IntRange(min=1))
 @with_settings
 def revoke_key(name: str, key_id: int, *, settings: Settings) -> None:
-    r"""End a key at once.
+    """End a key at once.
 
-    \b
     Examples:
       sluice robot keys ci                          # shows the ids
       sluice robot revoke-key ci 17
@@ -186,9 +181,8 @@ def revoke_key(name: str, key_id: int, *, settings: Settings) -> None:
 @yes_option
 @with_settings
 def delete(name: str, *, yes: bool, settings: Settings) -> None:
-    r"""Remove a robot with its keys and roles; what it pushed stays.
+    """Remove a robot with its keys and roles; what it pushed stays.
 
-    \b
     Examples:
       sluice robot delete ci --yes
     """

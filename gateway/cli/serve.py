@@ -17,6 +17,7 @@ from gateway.access.accounts import FirstAdmin
 from gateway.access.errors import AccessError
 from gateway.app import build, open_services, running
 from gateway.cli.first_start import PASSWORD_FILE, prepare
+from gateway.cli.help import Command
 from gateway.cli.options import config_option, data_option, load_settings
 from gateway.config import Settings
 from gateway.logs import configure
@@ -32,15 +33,14 @@ _CLOSE_S = 30.0
 _LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compared, not bound
 
 
-@click.command("serve")
+@click.command("serve", cls=Command)
 @data_option
 @config_option
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen; default 127.0.0.1:8080.")
 @click.option("--workers", type=int, metavar="N", help="Processes; one per core is enough. Default 1.")
 def command(*, data: Path | None, config: Path | None, listen: str | None, workers: int | None) -> None:
-    r"""Run the registry until SIGTERM or Ctrl-C, then let running requests end.
+    """Run the registry until SIGTERM or Ctrl-C, then let running requests end.
 
-    \b
     Examples:
       sluice serve
       sluice serve --data /var/lib/sluice --listen 0.0.0.0:8080 --workers 2

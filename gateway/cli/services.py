@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import click
+
 from gateway.app import Services, open_services
 from gateway.cli.session import open_session, perform
 from gateway.config import Settings
@@ -19,4 +21,7 @@ def run_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -
         async with open_services(settings) as services:
             return await work(services)
 
-    return perform(opened)
+    try:
+        return perform(opened)
+    except ValueError as error:  # the secret key cannot be used; the message says what to do
+        raise click.ClickException(str(error)) from error

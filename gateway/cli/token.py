@@ -6,17 +6,17 @@ import click
 
 from gateway.access.account_names import USER
 from gateway.access.secrets import SecretKind
+from gateway.cli.help import Group
 from gateway.cli.options import json_option, with_settings
 from gateway.cli.secrets import Narrowing, narrowing_options, print_secrets, show, wanted
 from gateway.cli.session import Session, run
 from gateway.config import Settings
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def command() -> None:
-    r"""Personal access tokens of users, to be used in place of the password.
+    """Personal access tokens of users, to be used in place of the password.
 
-    \b
     Examples:
       sluice token create ada --label laptop > token.txt
       docker login registry.example -u ada --password-stdin < token.txt
@@ -29,9 +29,8 @@ def command() -> None:
 @narrowing_options
 @with_settings
 def create(user: str, *, settings: Settings, **given: Unpack[Narrowing]) -> None:
-    r"""Make a token of a user and print it.
+    """Make a token of a user and print it.
 
-    \b
     Examples:
       sluice token create ada --label laptop > token.txt
       sluice token create ada --action pull --repo team-a/images --days 7
@@ -53,9 +52,8 @@ def create(user: str, *, settings: Settings, **given: Unpack[Narrowing]) -> None
 @json_option
 @with_settings
 def list_all(user: str, *, as_json: bool, settings: Settings) -> None:
-    r"""List the tokens of a user, without their secrets.
+    """List the tokens of a user, without their secrets.
 
-    \b
     Examples:
       sluice token list ada
       sluice token list ada --json
@@ -73,9 +71,8 @@ def list_all(user: str, *, as_json: bool, settings: Settings) -> None:
 @click.argument("token_id", metavar="ID", type=click.IntRange(min=1))
 @with_settings
 def revoke(user: str, token_id: int, *, settings: Settings) -> None:
-    r"""End a token, and what was made through it, at once.
+    """End a token, and what was made through it, at once.
 
-    \b
     Examples:
       sluice token list ada                         # shows the ids
       sluice token revoke ada 17

@@ -6,6 +6,7 @@ import click
 
 from gateway.access.account_names import USER
 from gateway.access.actions import Role
+from gateway.cli.help import Group
 from gateway.cli.options import (
     description_option,
     expires_option,
@@ -23,11 +24,10 @@ from storage.metadata import accounts, grants, projects, repositories
 _PAGE = 1000
 
 
-@click.group("user")
+@click.group("user", cls=Group)
 def command() -> None:
-    r"""People: add, list, change, give roles.
+    """People: add, list, change, give roles.
 
-    \b
     Examples:
       sluice user add ada                           # asks for the password
       sluice user grant ada writer team-a/images
@@ -55,9 +55,8 @@ def add(
     from_stdin: bool,
     settings: Settings,
 ) -> None:
-    r"""Add a user.
+    """Add a user.
 
-    \b
     Examples:
       sluice user add ada
       sluice user add ada --admin --password-stdin < password.txt
@@ -84,9 +83,8 @@ def add(
 @json_option
 @with_settings
 def list_all(*, as_json: bool, settings: Settings) -> None:
-    r"""List users by name.
+    """List users by name.
 
-    \b
     Examples:
       sluice user list
       sluice user list --json | jq -r '.[] | select(.is_admin) | .name'
@@ -121,9 +119,8 @@ def _row(record: AccountRecord) -> Row:
 @stdin_option
 @with_settings
 def passwd(name: str, *, from_stdin: bool, settings: Settings) -> None:
-    r"""Give a user another password; logins made with the old one end.
+    """Give a user another password; logins made with the old one end.
 
-    \b
     Examples:
       sluice user passwd ada
       sluice user passwd ada --password-stdin < password.txt
@@ -142,9 +139,8 @@ def passwd(name: str, *, from_stdin: bool, settings: Settings) -> None:
 @click.argument("name")
 @with_settings
 def disable(name: str, *, settings: Settings) -> None:
-    r"""Refuse an account, user or robot, in every way until it is enabled.
+    """Refuse an account, user or robot, in every way until it is enabled.
 
-    \b
     Examples:
       sluice user disable ada
       sluice user disable 'sa$ci'
@@ -161,9 +157,8 @@ async def _disable(session: Session, account: AccountRecord) -> None:
 @click.argument("name")
 @with_settings
 def enable(name: str, *, settings: Settings) -> None:
-    r"""Let a disabled account in again.
+    """Let a disabled account in again.
 
-    \b
     Examples:
       sluice user enable ada
     """
@@ -187,9 +182,8 @@ def _on_account(name: str, settings: Settings, act: Callable[[Session, AccountRe
 @yes_option
 @with_settings
 def delete(name: str, *, yes: bool, settings: Settings) -> None:
-    r"""Remove a user with its tokens and roles; what it pushed stays.
+    """Remove a user with its tokens and roles; what it pushed stays.
 
-    \b
     Examples:
       sluice user delete ada
       sluice user delete ada --yes
@@ -214,12 +208,10 @@ def delete(name: str, *, yes: bool, settings: Settings) -> None:
 @click.argument("place", metavar="PROJECT[/REPOSITORY]")
 @with_settings
 def grant(name: str, role: str, place: str, *, settings: Settings) -> None:
-    r"""Give a user or robot a role, in place of the one it has there.
+    """Give a user or robot a role, in place of the one it has there.
 
-    \b
     Roles: reader (pull), writer (push too), maintainer (delete and settings too), admin (roles too).
 
-    \b
     Examples:
       sluice user grant ada writer team-a
       sluice user grant 'sa$ci' reader team-a/images
@@ -239,9 +231,8 @@ def grant(name: str, role: str, place: str, *, settings: Settings) -> None:
 @click.argument("place", metavar="PROJECT[/REPOSITORY]")
 @with_settings
 def revoke(name: str, place: str, *, settings: Settings) -> None:
-    r"""Take the role away that a user or robot has on a project or repository.
+    """Take the role away that a user or robot has on a project or repository.
 
-    \b
     Examples:
       sluice user revoke ada team-a/images
     """
@@ -271,9 +262,8 @@ async def _place(session: Session, place: str) -> tuple[int | None, int | None]:
 @json_option
 @with_settings
 def roles(name: str, *, as_json: bool, settings: Settings) -> None:
-    r"""List the roles of a user or robot.
+    """List the roles of a user or robot.
 
-    \b
     Examples:
       sluice user roles ada
     """

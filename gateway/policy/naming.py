@@ -31,7 +31,7 @@ def full_name(text: str) -> str:
     """A repository with its project: PROJECT/REPOSITORY."""
     project, slash, repository = text.partition("/")
     if not slash or "/" in repository or not (_fits(project, MAX_NAME_CHARS) and _fits(repository, MAX_NAME_CHARS)):
-        raise ValueError("use PROJECT/REPOSITORY")
+        raise ValueError("use PROJECT/REPOSITORY, both of lower-case letters, digits, '.', '_' and '-'")
     return text
 
 
