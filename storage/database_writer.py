@@ -23,7 +23,7 @@ import trio
 
 from storage.database_failures import translated
 from storage.database_sqlite import WRITER, Session, SqliteFile, driver_of
-from storage.errors import StorageError, Unavailable
+from storage.errors import StorageError, StorageFull, Unavailable
 
 T = TypeVar("T")
 
@@ -221,12 +221,15 @@ class Writer:
         return result
 
     def _fail(self, batch: list[_Job[object]], error: BaseException) -> None:
-        """Nothing of this batch is stored: who has no error of its own gets this one."""
+        """Nothing of this batch is stored, and everybody hears `error`.
+
+        Also those whose own act raised: they may have seen what others did before them, which now never happened, so
+        their "not found" or "exists already" could be wrong.
+        """
         self._failed += 1
         for job in batch:
             job.claim()
-            if job.error is None:
-                job.error = _again(error)
+            job.error = _again(error)
 
     def _wake(self, batch: list[_Job[object]]) -> None:
         def reschedule() -> None:
@@ -241,12 +244,17 @@ class Writer:
                 return  # nobody is left to hear it
 
 
-def _again(error: BaseException) -> BaseException:
-    """`error` for one more task: an exception that is raised in two tasks would mix their tracebacks."""
-    if not isinstance(error, StorageError):
-        return error
-    twin = copy.copy(error)
-    twin.__cause__ = error.__cause__
+def _again(error: BaseException) -> StorageError:
+    """`error` for one more task: an exception that is raised in two tasks would mix their tracebacks.
+
+    What is wrong with one act only (a conflict, a bug) is not the fault of the others: they may try again.
+    """
+    if isinstance(error, Unavailable | StorageFull):
+        twin: StorageError = copy.copy(error)
+        twin.__cause__ = error.__cause__
+    else:
+        twin = Unavailable(f"the write was not carried out because of {type(error).__name__}")
+        twin.__cause__ = error
     return twin
 
 
@@ -260,4 +268,4 @@ class _RolledBack(Exception):
 
     def __init__(self, reason: BaseException | None) -> None:
         super().__init__(str(reason))
-        self.reason = reason if reason is not None else Unavailable("the database ended the transaction")
+        self.reason = reason or Unavailable("the database ended the transaction")

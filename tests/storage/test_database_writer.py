@@ -92,23 +92,35 @@ async def test_acts_of_one_commit_see_each_other_in_order(database: Database) ->
     assert outcomes == ["a", ["a"], "b", ["a", "b"]]
 
 
+def dangling(transaction: Transaction) -> None:
+    """Make COMMIT fail: the check of this reference is put off until then."""
+    transaction.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+    values = {"project_id": 77, "storage_id": 77, "name": "r", "format": "docker", "repository_type": "hosted"}
+    flags = {"is_catch_all": False, "anonymous_read": False, "immutable_tags": "[]", "settings": "{}"}
+    transaction.execute(sa.insert(repositories), {**values, **flags, "created_at": 1, "updated_at": 1})
+
+
 async def test_a_failed_commit_fails_all_of_it_and_the_next_works(database: Database) -> None:
     """If COMMIT itself is refused, everybody in it hears so, nothing is stored, and the writer goes on."""
-
-    def dangling(transaction: Transaction) -> None:
-        # The check of this reference is put off until COMMIT, which then refuses the whole transaction.
-        transaction.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
-        values = {"project_id": 77, "storage_id": 77, "name": "r", "format": "docker", "repository_type": "hosted"}
-        flags = {"is_catch_all": False, "anonymous_read": False, "immutable_tags": "[]", "settings": "{}"}
-        transaction.execute(sa.insert(repositories), {**values, **flags, "created_at": 1, "updated_at": 1})
-
     good, bad = await together(database, lambda tx: insert(tx, "good"), dangling)
-    assert isinstance(good, Conflict)
-    assert isinstance(bad, Conflict)
+    assert isinstance(good, Unavailable)
+    assert isinstance(bad, Unavailable)
     assert good is not bad
     assert await database.read(names) == []
     assert await database.transaction(insert, "next") == "next"
     assert database.statistics().writer.failed_commits == 1
+
+
+async def test_what_was_seen_in_a_failed_commit_is_not_told(database: Database) -> None:
+    """An act that said "exists already" because of a row that was never committed hears of the failure instead."""
+
+    def refuse(transaction: Transaction) -> None:
+        if "a" in names(transaction):
+            raise LookupError("exists already")
+
+    _, refused, _ = await together(database, lambda tx: insert(tx, "a"), refuse, dangling)
+    assert isinstance(refused, Unavailable)
+    await database.transaction(refuse)
 
 
 async def test_a_transaction_that_the_database_ended_fails_all_of_it(database: Database) -> None:
