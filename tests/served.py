@@ -59,6 +59,7 @@ class Served:
     port: int = field(default_factory=free_port)
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    module: tuple[str, ...] = ("gateway",)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,7 +93,8 @@ class Served:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "gateway", "serve", "--data", str(self.data), "--listen", self.address]
+        where = ["serve", "--data", str(self.data), "--listen", self.address]
+        command = [sys.executable, "-m", *self.module, *where]
         settings = {"SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
         environment = {**os.environ, **settings}
         with self.log_path.open("ab") as log:

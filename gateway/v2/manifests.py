@@ -115,8 +115,8 @@ async def _read(v2: V2, request: Request) -> bytes:
 
 async def _parse(v2: V2, content: bytes, content_type: str | None) -> Manifest:
     if len(content) < LARGE_BYTES:
-        return parse(content, content_type)
-    return await v2.cpu.run(parse, content, content_type)
+        return parse(content, content_type, limit_bytes=v2.limits.manifest_bytes)
+    return await v2.cpu.run(parse, content, content_type, limit_bytes=v2.limits.manifest_bytes)
 
 
 def _admission(v2: V2, call: Call, push: Push, request: Request) -> AdmitTag:

@@ -110,7 +110,7 @@ def _parts(content_type: str, body: bytes) -> list[tuple[str, bytes]]:
     message = email.message_from_bytes(head + body, policy=email.policy.HTTP)
     return [
         (str(part["Content-Range"]), part.get_payload(decode=True))  # type: ignore[misc]  # bytes, for leaves
-        for part in message.iter_parts()  # type: ignore[attr-defined]  # EmailMessage under this policy
+        for part in message.iter_parts()
     ]
 
 

@@ -1,0 +1,75 @@
+"""The gateway as it is, over a store that takes bytes slowly: `python -m tests.memory.slow_gateway RATE serve ...`.
+
+Only the time that a write takes differs; the bytes go the whole ordinary way.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from gateway import app
+from gateway.cli import main
+from storage import Digest, FilesystemStore, Hasher, Staging, StoredObject
+
+
+class SlowStaging:
+    """A staging area whose writes take as long as a slow disk's."""
+
+    def __init__(self, staging: Staging, bytes_per_s: float) -> None:
+        self._staging = staging
+        self._bytes_per_s = bytes_per_s
+
+    @property
+    def staging_id(self) -> str:
+        """See `Staging`."""
+        return self._staging.staging_id
+
+    @property
+    def offset(self) -> int:
+        """See `Staging`."""
+        return self._staging.offset
+
+    async def write(self, chunk: bytes | bytearray | memoryview, hasher: Hasher) -> None:
+        """Take the chunk, slowly."""
+        await self._staging.write(chunk, hasher)
+        await trio.sleep(len(chunk) / self._bytes_per_s)
+
+    async def rehash(self, hasher: Hasher) -> None:
+        """See `Staging`."""
+        await self._staging.rehash(hasher)
+
+    async def truncate(self, size_bytes: int) -> None:
+        """See `Staging`."""
+        await self._staging.truncate(size_bytes)
+
+    async def publish(self, digest: Digest) -> StoredObject:
+        """See `Staging`."""
+        return await self._staging.publish(digest)
+
+    async def published(self) -> StoredObject | None:
+        """See `Staging`."""
+        return await self._staging.published()
+
+    async def discard(self) -> None:
+        """See `Staging`."""
+        await self._staging.discard()
+
+
+class SlowStore(FilesystemStore):
+    """A directory store on a slow disk."""
+
+    bytes_per_s = 1e9
+
+    @asynccontextmanager
+    async def stage(self, staging_id: str, *, create: bool) -> AsyncIterator[Staging]:
+        """See `BlobStore.stage`."""
+        async with super().stage(staging_id, create=create) as staging:
+            yield SlowStaging(staging, self.bytes_per_s)
+
+
+if __name__ == "__main__":
+    SlowStore.bytes_per_s = float(sys.argv.pop(1))
+    vars(app)["FilesystemStore"] = SlowStore  # the one seam: the gateway composes its stores there
+    main()
