@@ -32,17 +32,27 @@ def shown(found: Sequence[T], limit: int, key: Callable[[T], str]) -> tuple[Sequ
     return page, key(page[-1]) if len(found) > limit else None
 
 
+def reach(principal: Principal) -> tuple[int | None, bool]:
+    """For listings: the `readable_by` for SQL, and whether each row has to be checked besides.
+
+    SQL filters by the account. What narrows the caller further (a limited credential, a robot's project) is seldom and
+    not known to SQL.
+    """
+    account = principal.account
+    is_narrowed = not principal.limits.is_unlimited or (account is not None and account.project_id is not None)
+    if is_narrowed and account is not None and (account.is_admin or account.is_auditor):
+        return None, True  # they have no grants that SQL could find
+    return visible_to(principal), is_narrowed
+
+
 def visible_repositories(
     tx: Transaction, principal: Principal, *, project: str | None, after: str, limit: int
 ) -> list[RepositoryRecord]:
     """The next `limit` repositories that the caller can read, beyond the full name `after`.
 
-    SQL filters by the account. What narrows the caller further (a limited credential, a robot's project) is seldom and
-    not known to SQL: then each row is checked, and more are read until the page is full.
+    Where rows have to be checked, more are read until the page is full.
     """
-    account = principal.account
-    readable_by = visible_to(principal)
-    is_narrowed = not principal.limits.is_unlimited or (account is not None and account.project_id is not None)
+    readable_by, is_narrowed = reach(principal)
     found: list[RepositoryRecord] = []
     after = cursor(after)
     while batch := repositories.page(tx, project=project, after=after, limit=limit, readable_by=readable_by):

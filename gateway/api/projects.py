@@ -5,10 +5,9 @@ from typing import Self
 from pydantic import Field
 
 from gateway.access.principal import Principal
-from gateway.access.rights import visible_to
 from gateway.api.errors import not_found
 from gateway.api.fields import Body, Moment, Name, Text, View, moment
-from gateway.api.listing import Page, shown
+from gateway.api.listing import Page, reach, shown
 from gateway.api.needs import sees_project
 from gateway.api.services import Ask, Reply
 from gateway.oci.listing import cursor
@@ -59,8 +58,7 @@ async def list_all(ask: Ask) -> Reply:
 
 def _visible(tx: Transaction, principal: Principal, *, after: str, limit: int) -> list[ProjectRecord]:
     """As for repositories: SQL filters by account, and rows are checked only where something narrows the caller."""
-    account, readable_by = principal.account, visible_to(principal)
-    is_narrowed = not principal.limits.is_unlimited or (account is not None and account.project_id is not None)
+    readable_by, is_narrowed = reach(principal)
     found: list[ProjectRecord] = []
     after = cursor(after)
     while batch := projects.page(tx, after=after, limit=limit, readable_by=readable_by):
