@@ -63,6 +63,6 @@ async def _answer(v2: V2, visit: Visit, incoming: Request) -> Response:
 async def _image(v2: V2, visit: Visit, target: Target, incoming: Request) -> Response:
     route = ROUTES[type(target), incoming.method]
     if route.need is Action.PUSH:  # what is made now must be addressable by every client (row GEN-02)
-        parse_name(target.name, address_bytes=len(visit.external.host))  # type: ignore[union-attr]
+        parse_name(target.name, address_bytes=len(f"{visit.external.host}/"))  # type: ignore[union-attr]
     call = await v2.guard.enter(visit, target.name, route.need)  # type: ignore[union-attr]  # the others went before
     return await route.handler(v2, call, target, incoming)

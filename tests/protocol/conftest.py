@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.people import Place, make_place
 from tests.served import Served
 
 
@@ -15,7 +16,27 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="session")
+def behind_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway that goes by two names, believes forwarded headers from loopback, and allows little at once."""
+    environment = {
+        "SLUICE_SERVER__TRUSTED_PROXIES": "127.0.0.1",
+        "SLUICE_SERVER__SERVER_NAMES": "127.0.0.1,registry.example",
+        "SLUICE_LIMITS__UPLOADS_PER_ACCOUNT": "3",
+        "SLUICE_ACCESS__PASSWORD_THREADS": "1",
+        "SLUICE_ACCESS__PASSWORD_QUEUE": "1",
+    }
+    with Served(tmp_path_factory.mktemp("behind-proxy"), environment=environment) as served:
+        yield served
+
+
 @pytest.fixture
 def name() -> str:
     """An image name that nobody else uses."""
     return f"common/docker-hosted/rows/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def private(gateway: Served) -> Place:
+    """A private repository in a project of its own, for tests of who may do what; people are made by each test."""
+    return make_place(gateway)
