@@ -62,16 +62,12 @@ class AddressRules:
 
     @classmethod
     def of(cls, server: Server) -> Self:
-        """The rules of a configuration; raises ValueError that names the field."""
+        """The rules of a configuration; raises ValueError that names the field for a host that no client could use."""
         external = _configured(server.external_url)
         names = {_name_of(name, "server.server_names") for name in server.server_names}
         if names and external is not None:
             names.add(_name_of(external.host, "server.external_url"))
-        try:
-            proxies = tuple(ip_network(proxy) for proxy in server.trusted_proxies)
-        except ValueError as error:
-            raise ValueError(f"server.trusted_proxies: {error}") from error
-        return cls(external, frozenset(names), proxies)
+        return cls(external, frozenset(names), tuple(ip_network(proxy) for proxy in server.trusted_proxies))
 
     def trusts(self, address: Address | None) -> bool:
         """Whether headers from this address are believed."""
@@ -157,7 +153,6 @@ def _peer(scope: Scope) -> Address | None:
 
 def _parse_address(text: str) -> Address | None:
     """An address from `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]` or `[::1]:5`."""
-    text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -176,7 +171,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
 
 def _elements(scope: Scope, name: bytes) -> list[str]:
     """The elements of a comma-separated list over all its header lines, in order."""
-    return [element.strip() for value in _values(scope, name) for element in value.split(",")]
+    return [element.strip(" \t") for value in _values(scope, name) for element in value.split(",")]
 
 
 def _uses_x_forwarded(scope: Scope) -> bool:
@@ -227,13 +222,11 @@ def _lower(text: str | None) -> str | None:
 def _configured(url: str | None) -> External | None:
     if url is None:
         return None
+    parts = urlsplit(url)  # the configuration has checked everything but the host
     try:
-        parts = urlsplit(url)
         name, port = _split_host(parts.netloc)
-    except (ValueError, BadHost) as error:
-        raise ValueError(f"server.external_url: {url!r} is not a URL such as https://registry.example") from error
-    if parts.scheme not in _DEFAULT_PORTS or parts.query or parts.fragment:
-        raise ValueError(f"server.external_url: {url!r} is not a URL such as https://registry.example")
+    except BadHost as error:
+        raise ValueError(f"server.external_url: {url!r}: {error}") from error
     host = name if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{name}:{port}"
     return External(parts.scheme, host, parts.path.rstrip("/"))
 

@@ -84,9 +84,10 @@ class Exchange:
         application raises is logged and ends here.
         """
         try:
-            async with trio.open_nursery() as own_context:  # what a handler binds to its context ends with it
-                own_context.start_soon(application, scope, self.receive, self.send)
-        except* (Exception, SystemExit) as errors:  # whatever it is, it must not leave this connection
+            # A task of its own, so that what a handler binds to its context ends with the request.
+            async with trio.open_nursery() as nursery:  # noqa: ASYNC112
+                nursery.start_soon(application, scope, self.receive, self.send)
+        except* (Exception, SystemExit) as errors:  # noqa: BLE001  # whatever it is, it must not leave this connection
             self._report(errors)
         if self._phase is _Phase.COMPLETE:
             return self._parser.our_state is h11.DONE and not self._malformed

@@ -34,6 +34,9 @@ _BACK_OFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SETTLED_S: Final = 10.0
 """A worker that lived this long is not the victim of a broken installation; a guess."""
 _PR_SET_PDEATHSIG: Final = 1
+_TOLD_TO_STOP: Final = frozenset({-signal.SIGTERM, -signal.SIGINT})
+"""A worker that serves catches these; one that dies of them had not begun to serve, or had finished (the signal can
+come twice, from the terminal and from us)."""
 
 _log = get_logger(__name__)
 
@@ -128,6 +131,7 @@ class _Supervisor:
         status = 1
         try:
             _die_with(supervisor)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after serving it just ends the process
             signal.pthread_sigmask(signal.SIG_SETMASK, self._caller_mask)
             self._start_worker(number)
             status = 0
@@ -171,7 +175,8 @@ class _Supervisor:
         _log.warning("worker_ended", worker=slot.number, pid=slot.pid, status=code, lived_s=round(lived_s, 1))
         slot.pid = None
         if self._kill_at is not None:
-            self._status = self._status or _shell_status(code)
+            if code not in _TOLD_TO_STOP:
+                self._status = self._status or _shell_status(code)
             return
         self._settled = self._settled or lived_s >= _SETTLED_S
         slot.failures = 1 if lived_s >= _SETTLED_S else slot.failures + 1

@@ -5,13 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 import structlog
+from trio.testing import MockClock
 
+from tests.gateway.wire.loopback import patient_clock
 from tests.gateway.wire.raw_client import Answer, RawClient
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +26,12 @@ def events() -> Iterator[list[structlog.typing.EventDict]]:
         yield captured
 
 
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """In place of the ready-made one: these tests wait for the kernel, too."""
+    return patient_clock()
+
+
 @dataclass
 class Served:
     """A running server: where it listens, its process, and what it wrote to standard error."""
@@ -31,10 +39,17 @@ class Served:
     port: int
     process: subprocess.Popen[str]
     log: Path
+    clients: list[RawClient] = field(default_factory=list)
 
     def connect(self, **how: Any) -> RawClient:
-        """A new connection."""
-        return RawClient(self.port, **how)
+        """A new connection; closed with the server at the latest."""
+        self.clients.append(RawClient(self.port, **how))
+        return self.clients[-1]
+
+    def disconnect(self) -> None:
+        """Close every connection that a test has left open."""
+        for client in self.clients:
+            client.sock.close()
 
     def get(self, path: str) -> Answer:
         """One request on a connection of its own."""
@@ -58,10 +73,12 @@ def running(log: Path, **options: Any) -> Iterator[Served]:
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
     try:
-        with _reading(process) as output:
+        with ExitStack() as stack, _reading(process) as output:
             words = output.readline().split()
             assert words[:1] == ["READY"], log.read_text()
-            yield Served(int(words[1].rpartition(":")[2]), process, log)
+            server = Served(int(words[1].rpartition(":")[2]), process, log)
+            stack.callback(server.disconnect)
+            yield server
     finally:
         process.terminate()
         try:

@@ -9,7 +9,7 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from trio.testing import open_stream_to_socket_listener
+from trio.testing import MockClock, open_stream_to_socket_listener
 
 from gateway.wire.census import Census
 from gateway.wire.connection import WireConfig, attend
@@ -20,6 +20,11 @@ from gateway.wire.settings import WireSettings
 SETTINGS = WireSettings(
     header_timeout_s=10, idle_timeout_s=60, send_idle_timeout_s=30, drain_timeout_s=20, max_connections=3
 )
+
+
+def patient_clock() -> MockClock:
+    """A clock that jumps to the next deadline when nothing happens, but gives the kernel time to deliver first."""
+    return MockClock(autojump_threshold=0.01)
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ class Nasty:
         ExceptionGroup("several", [ValueError(), ExceptionGroup("deep", [KeyError()])]),
         RecursionError(),
         MemoryError(),
+        SystemExit(1),
         StopAsyncIteration(),
         TimeoutError(),
     ],
@@ -83,21 +84,26 @@ async def test_a_client_that_leaves_is_not_logged(
     nursery: trio.Nursery, events: list[structlog.typing.EventDict]
 ) -> None:
     """Leaving in the middle of an answer is the client's right."""
+    left = trio.Event()
 
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with trio.open_nursery():  # what is raised inside arrives in a group
-            while True:
-                await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+        try:
+            async with trio.open_nursery():  # what is raised inside arrives in a group
+                while True:
+                    await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+        finally:
+            left.set()
 
     gateway = Gateway(endless, nursery)
     async with gateway.connect() as client:
         await client.send_all(GET)
         await client.receive_some()
-    while gateway.census.statistics().open:
-        await trio.lowlevel.checkpoint()
+    await left.wait()
+    await trio.testing.wait_all_tasks_blocked()
 
     assert events == []
+    assert gateway.census.statistics().open == 0
 
 
 async def test_a_full_worker_turns_newcomers_away(nursery: trio.Nursery) -> None:

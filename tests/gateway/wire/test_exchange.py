@@ -1,5 +1,6 @@
 """One request and its answer, with the smallest ASGI applications: what they may rely on and what they cannot break."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -198,6 +199,21 @@ async def test_a_failure_before_the_answer_is_500(nursery: trio.Nursery) -> None
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert b'"UNAVAILABLE"' in answer
     assert b"secret" not in answer
+
+
+async def test_what_a_handler_binds_to_its_context_ends_with_it(nursery: trio.Nursery) -> None:
+    """Requests on one connection share nothing through context variables."""
+    seen: list[str] = []
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(who.get())
+        who.set("somebody")
+        await hello(scope, receive, send)
+
+    await answer_to(app, GET * 3, nursery)
+
+    assert seen == ["nobody"] * 3
 
 
 async def test_no_answer_at_all_is_500(nursery: trio.Nursery) -> None:

@@ -202,8 +202,6 @@ def test_h16_resting_connections_are_closed(serve: Callable[..., Served]) -> Non
         client.send(f"GET /hello HTTP/{version}\r\nHost: x\r\n{field}\r\n")
     with lasting(at_most_s=3):
         assert all(client.answer().body == b"hello" and client.closed() for client in clients)
-    for client in clients:
-        client.sock.close()
 
     assert served.state()["open"] == 1  # the one that asks
 
@@ -325,7 +323,6 @@ def test_uploads_into_a_slow_sink_are_held_back(serve: Callable[..., Served]) ->
     for client in clients:
         client.sock.settimeout(10)
         assert client.answer().json()["bytes"] == 64 << 20
-        client.sock.close()
 
     grown_mib = (peak - base) / 2**20
     print(f"4 uploads of 64 MiB into slow sinks: {grown_mib:.1f} MiB more resident memory")
@@ -352,8 +349,6 @@ def test_many_slow_readers_cost_little(serve: Callable[..., Served]) -> None:
     with lasting(at_most_s=1):
         assert served.is_well()
     grown_kib = (served.state()["rss_bytes"] - base) / 1024 / 200
-    for client in clients:
-        client.sock.close()
 
     print(f"a stalled reader costs {grown_kib:.0f} KiB")
     assert grown_kib < 600

@@ -76,17 +76,16 @@ def test_h12_a_worker_that_keeps_dying_is_restarted_with_patience(serve: Callabl
 
 def test_h17_the_stop_closes_the_port_at_once_and_drains(serve: Callable[..., Served]) -> None:
     """H17: no connection hangs in a backlog during the drain; running answers complete; status 0."""
-    served = serve(workers=2, drain_timeout_s=10)
+    served = serve(workers=2, drain_timeout_s=30, stop_timeout_s=40)
     ready_workers(served, 2)
-    clients = [served.connect() for _ in range(6)]
+    clients = [served.connect() for _ in range(4)]
     for client in clients:
-        client.request("GET", "/drip/8/0.1").take(1000)
+        client.request("GET", "/drip/5/0.1").take(1000)
     served.process.terminate()
     eventually(lambda: refuses(served.port), within_s=1)
     for client in clients:
         client.buffer = b""
-        assert len(client.rest()) > 1 << 20
-        client.sock.close()
+        assert len(client.rest()) > 512 << 10
 
     assert served.process.wait(10) == 0
 
@@ -104,7 +103,7 @@ def test_a_worker_that_does_not_stop_is_killed_and_told(serve: Callable[..., Ser
 
 def test_an_interrupt_of_the_whole_group_is_one_stop(serve: Callable[..., Served]) -> None:
     """Ctrl-C reaches workers twice, from the terminal and from the supervisor: still an orderly end."""
-    served = serve(workers=2, drain_timeout_s=10)
+    served = serve(workers=2, drain_timeout_s=30, stop_timeout_s=40)
     ready_workers(served, 2)
     with served.connect() as client:
         client.request("GET", "/drip/5/0.1").take(1000)
