@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from storage import (
     BlobStore,
     Content,
@@ -28,7 +26,7 @@ from storage import (
     UploadRecord,
 )
 from storage.metadata import blobs, images, manifests, storages, tags
-from storage.metadata.tables import accounts, projects, repositories
+from tests.storage.metadata import samples
 from tests.storage.place import read
 
 GRACE_S = 1000
@@ -155,57 +153,10 @@ class Scene:
 
 
 def _furnish(tx: Transaction) -> tuple[RepositoryRecord, RepositoryRecord, int]:
-    project = tx.execute(sa.insert(projects).returning(projects.c.id), {"name": "common", "created_at": 0}).scalar_one()
-    account = tx.execute(
-        sa.insert(accounts).returning(accounts.c.id),
-        {
-            "name": "ann",
-            "kind": "user",
-            "is_admin": False,
-            "is_auditor": False,
-            "is_enabled": True,
-            "epoch": 0,
-            "created_at": 0,
-            "updated_at": 0,
-        },
-    ).scalar_one()
-    first, second = (_repository(tx, project, name) for name in ("hosted", "other"))
-    return first, second, account
-
-
-def _repository(tx: Transaction, project_id: int, name: str) -> RepositoryRecord:
-    storage_id = storages.ensure(tx, "main")
-    values = {
-        "project_id": project_id,
-        "name": name,
-        "format": "docker",
-        "repository_type": "hosted",
-        "storage_id": storage_id,
-        "is_catch_all": False,
-        "anonymous_read": False,
-        "immutable_tags": "[]",
-        "settings": "{}",
-        "created_at": 0,
-        "updated_at": 0,
-    }
-    identity = tx.execute(sa.insert(repositories).returning(repositories.c.id), values).scalar_one()
-    return RepositoryRecord(
-        id=identity,
-        project_id=project_id,
-        project="common",
-        name=name,
-        description="",
-        format="docker",
-        repository_type="hosted",
-        storage_id=storage_id,
-        storage="main",
-        flat_alias_prefix=None,
-        is_catch_all=False,
-        anonymous_read=False,
-        immutable_tags=(),
-        created_at=0,
-        updated_at=0,
+    first, second = (
+        samples.repository(tx, f"common/{name}", storage_id=storages.ensure(tx, "main")) for name in ("hosted", "other")
     )
+    return first, second, samples.account(tx, "ann").id
 
 
 def document(needs: Sequence[Digest], salt: str = "") -> Document:
