@@ -96,7 +96,8 @@ class Served:
         where = ["serve", "--data", str(self.data), "--listen", self.address]
         command = [sys.executable, "-m", *self.module, *where]
         settings = {"SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
-        environment = {**os.environ, **settings}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        environment = {**inherited, **settings}
         with self.log_path.open("ab") as log:
             # A group of its own, so that `kill` reaches the workers too: it is they who write.
             self.process = subprocess.Popen(
