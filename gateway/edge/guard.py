@@ -103,9 +103,9 @@ class Guard:
         return Call(call.visit, call.principal, found[0], found[1], name, found[2])
 
     async def enter_registry(self, visit: Visit) -> Principal:
-        """Admit to `/v2/` itself: any credentials, but some. Clients learn the scheme here (row CH-02)."""
+        """Admit to `/v2/` itself: any account, or any token. Clients learn the scheme here (row CH-02)."""
         principal = await self.identify(visit)
-        if not visit.authorization:
+        if principal.is_anonymous and principal.token_access is None:
             raise self.refusal(visit, scope=None, message="authentication required")
         return principal
 
@@ -118,7 +118,7 @@ class Guard:
 
     def insufficient(self, visit: Visit, principal: Principal, scope: str) -> RegistryError:
         """The refusal for a missing right: a challenge that makes clients ask again with the scope (row CH-08)."""
-        if principal.is_anonymous and not visit.authorization:
+        if principal.is_anonymous and principal.token_access is None:
             return self.refusal(visit, scope=scope, message="authentication required")
         return self.refusal(visit, scope=scope, error="insufficient_scope", message="access to the resource is denied")
 

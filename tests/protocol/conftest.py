@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.people import Place, make_place
+from tests.people import Login, Place, make_place, make_user
 from tests.served import Served
 
 
@@ -40,3 +40,9 @@ def name() -> str:
 def private(gateway: Served) -> Place:
     """A private repository in a project of its own, for tests of who may do what; people are made by each test."""
     return make_place(gateway)
+
+
+@pytest.fixture(scope="session")
+def outsider(gateway: Served) -> Login:
+    """A user without any role."""
+    return make_user(gateway)
