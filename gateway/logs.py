@@ -27,9 +27,10 @@ def configure(*, level: str, form: Literal["text", "json"]) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if form == "json":
-        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        processors += [_dict_tracebacks(), structlog.processors.JSONRenderer()]
     else:
-        processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback  # the default prints local variables: credentials among them (row T16)
+        processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -38,3 +39,8 @@ def configure(*, level: str, form: Literal["text", "json"]) -> None:
     )
     # Libraries use the standard logging; their warnings belong in the same place.
     logging.basicConfig(stream=sys.stderr, level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+
+
+def _dict_tracebacks() -> structlog.processors.ExceptionRenderer:
+    """Tracebacks as JSON without local variables, which hold credentials (row T16)."""
+    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))

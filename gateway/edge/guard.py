@@ -6,7 +6,6 @@ same answer whether the thing exists or not (rows ACC-01, ACC-02).
 """
 
 import base64
-import binascii
 from typing import Final
 
 from gateway.access.actions import Action
@@ -68,7 +67,7 @@ class Guard:
         """
         try:
             user, colon, password = base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not UTF-8, or not even ASCII
             raise BadCredentials from None
         if not colon:
             raise BadCredentials

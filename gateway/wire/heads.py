@@ -21,7 +21,8 @@ _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LENGTH: Final = re.compile(rb"\d{1,18}")  # 18 digits fit every 64-bit reader, and no blob is larger
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?")
+_LABEL: Final = rb"[A-Za-z0-9_-]{1,63}"  # frameworks fail on longer and on empty ones when they look the host up
+_HOST: Final = re.compile(rb"(?:(?:%s(?:\.%s)*\.?)?|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?" % (_LABEL, _LABEL))
 _REFUSED_METHODS: Final = frozenset({b"CONNECT", b"TRACE", b"PRI"})
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 

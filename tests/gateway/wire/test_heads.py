@@ -139,7 +139,21 @@ def test_an_ambiguous_field_is_refused(fields: bytes) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    [b"a, b", b"user@x", b"a b", b"x/y", b"x:port", b"[", b"[::1", b"x\xff", b"<x>", b'"x"'],
+    [
+        b"a, b",
+        b"user@x",
+        b"a b",
+        b"x/y",
+        b"x:port",
+        b"[",
+        b"[::1",
+        b"x\xff",
+        b"<x>",
+        b'"x"',
+        b"a..b",
+        b"a" * 64,
+        b"a,b",
+    ],
 )
 def test_t6_a_malformed_host_is_refused(host: bytes) -> None:
     """Host is one host with an optional port, by form."""
