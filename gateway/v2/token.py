@@ -5,7 +5,7 @@ client (row TOK-22).
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -26,6 +26,7 @@ from gateway.v2.services import V2
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 # A form with a password of 1 KiB, a token and 64 scopes stays below a quarter of this.
 _FORM_BYTES: Final = 64 * 1024
+_FORM_FIELDS: Final = 100
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -35,15 +36,14 @@ async def answer(v2: V2, visit: Visit, request: Request) -> Response:
         return await _post(v2, visit, request)
     principal = await _caller(v2, visit)
     offline = request.args.get("offline_token", "").lower() in {"true", "1"}
-    granted = await v2.tokens.grant(principal, parse_scopes(request.args.getlist("scope")), offline=offline)
+    granted = await _grant(v2, principal, request.args.getlist("scope"), offline=offline)
     return document(_reply(granted), _NO_STORE)
 
 
 async def _post(v2: V2, visit: Visit, request: Request) -> Response:
     if parse_content_type(request.headers.get("Content-Type")) != _FORM_TYPE:
         raise RegistryError(Code.UNSUPPORTED, f"send the form as {_FORM_TYPE}", status=400)
-    body = await read_whole(request, limit_bytes=_FORM_BYTES, idle_s=v2.body_idle_s)
-    form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    form = _form(await read_whole(request, limit_bytes=_FORM_BYTES, idle_s=v2.body_idle_s))
     fields = {name: values[-1] for name, values in form.items()}
     match fields.get("grant_type"):
         case "password":
@@ -53,12 +53,28 @@ async def _post(v2: V2, visit: Visit, request: Request) -> Response:
         case _:
             return document({"error": "unsupported_grant_type"}, _NO_STORE, status=400)
     offline = fields.get("access_type") == "offline"
-    granted = await v2.tokens.grant(principal, parse_scopes(form.get("scope", [])), offline=offline)
+    granted = await _grant(v2, principal, form.get("scope", []), offline=offline)
     reply = _reply(granted)
     reply["scope"] = " ".join(format_scope(scope) for scope in granted.granted)
     if fields["grant_type"] == "refresh_token":  # docker keeps using the one it sent (row OAU-03)
         reply.setdefault("refresh_token", fields["refresh_token"])
     return document(reply, _NO_STORE)
+
+
+def _form(body: bytes) -> Mapping[str, list[str]]:
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_FORM_FIELDS)
+    except ValueError:
+        raise RegistryError(
+            Code.UNSUPPORTED, f"the form has more than {_FORM_FIELDS} fields", status=400
+        ) from None  # the body may hold a password
+
+
+async def _grant(v2: V2, principal: Principal, scopes: Sequence[str], *, offline: bool) -> TokenAnswer:
+    try:
+        return await v2.tokens.grant(principal, parse_scopes(scopes), offline=offline)
+    except InvalidToken:  # came by a registry token, or by a secret that was revoked a moment ago
+        raise _refusal(v2) from None
 
 
 async def _caller(v2: V2, visit: Visit) -> Principal:
