@@ -1,0 +1,76 @@
+"""Health: ready only if the database and every storage can be used; asked often, looked at once a second."""
+
+import shutil
+from typing import Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from storage import Database, Unavailable
+from tests.gateway.api.installation import Installation
+
+READY = {"status": "ok", "checks": {"database": {"status": "ok"}, "storage/default": {"status": "ok"}}}
+
+
+async def test_a_worker_that_can_serve_is_ready(installation: Installation) -> None:
+    """Everybody may ask, with whatever parameters a probe adds."""
+    for path in ("/health", "/health?probe=1"):
+        reply = await installation.call("GET", path, auth=None)
+        assert (reply.status, reply.value) == (200, READY)
+
+
+async def test_a_missing_disk_is_not_ready_but_alive(installation: Installation) -> None:
+    """The storage whose directory is gone is named; why stands in the log, not in the answer."""
+    directory = installation.services.settings.storage.directory("default")
+    shutil.rmtree(directory)
+
+    with capture_logs() as logs:
+        ready = await installation.call("GET", "/health", auth=None)
+    live = await installation.call("GET", "/health/live", auth=None)
+
+    assert (ready.status, ready.value["status"]) == (503, "failed")
+    assert ready.value["checks"] == {"database": {"status": "ok"}, "storage/default": {"status": "failed"}}
+    assert str(directory).encode() not in ready.body
+    assert [(each["event"], each["part"]) for each in logs] == [("health_check_failed", "storage/default")]
+    assert (live.status, live.value) == (200, {"status": "ok", "checks": {}})
+
+
+async def test_a_dead_database_is_not_ready(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not hide the state of the rest."""
+
+    async def dead(_: Database) -> None:
+        raise Unavailable("locked")
+
+    monkeypatch.setattr(Database, "check", dead)
+    reply = await installation.call("GET", "/health", auth=None)
+
+    assert (reply.status, reply.value["checks"]["database"]) == (503, {"status": "failed"})
+    assert reply.value["checks"]["storage/default"] == {"status": "ok"}
+
+
+async def test_a_crowd_is_answered_by_one_look(
+    installation: Installation, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many strangers ask, the database is asked once a second."""
+    looks = 0
+    check = Database.check
+
+    async def counted(database: Database) -> None:
+        nonlocal looks
+        looks += 1
+        await check(database)
+
+    monkeypatch.setattr(Database, "check", counted)
+
+    async def ask(*_: Any) -> None:
+        assert (await installation.call("GET", "/health", auth=None)).status == 200
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    crowd = looks
+    await trio.sleep(1.1)
+    await ask()
+
+    assert (crowd, looks) == (1, 2)
