@@ -61,6 +61,7 @@ class Scene:
     store: BlobStore
     clock: Clock
     grace_s: int = GRACE_S
+    uploads_per_account: int = 20
     content: Content = field(init=False)
     repository: RepositoryRecord = field(init=False)
     other: RepositoryRecord = field(init=False)
@@ -78,7 +79,7 @@ class Scene:
             database or self.database,
             {"main": store or self.store},
             grace_s=self.grace_s,
-            uploads_per_account=20,
+            uploads_per_account=self.uploads_per_account,
             clock=self.clock,
         )
         await content.prepare()
