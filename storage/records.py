@@ -194,3 +194,4 @@ class TagRecord:
     created_at: int
     moved_at: int
     moved_by: int | None
+    media_type: str

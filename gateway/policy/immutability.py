@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.oci.errors import RegistryError, denied
+from gateway.oci.media_types import is_index_type
 from storage import Digest, TagRecord
 
 # Docker's own PUTs of one push were 40 ms apart; a slow link and a large index stay far below this.
@@ -59,7 +60,10 @@ def admit_delete(patterns: Sequence[str], names: Sequence[str], digest: Digest) 
 def _is_one_push(tag: TagRecord, move: Move) -> bool:
     if tag.moved_by is None or tag.moved_by != move.by or move.now - tag.created_at > ONE_PUSH_S:
         return False
-    return tag.digest in move.children or (not move.children and move.user_agent.startswith(_DOCKER_AGENT))
+    if tag.digest in move.children:
+        return True
+    # A child after a child. Once the index is there, the push is over.
+    return not (move.children or is_index_type(tag.media_type)) and move.user_agent.startswith(_DOCKER_AGENT)
 
 
 def _refusal(name: str, rule: str, verb: str, digest: Digest) -> RegistryError:

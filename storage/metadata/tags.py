@@ -9,7 +9,15 @@ from storage.digest import Digest
 from storage.metadata.tables import manifests, tags
 from storage.records import TagRecord
 
-_COLUMNS = (tags.c.name, tags.c.manifest_id, manifests.c.digest, tags.c.created_at, tags.c.moved_at, tags.c.moved_by)
+_COLUMNS = (
+    tags.c.name,
+    tags.c.manifest_id,
+    manifests.c.digest,
+    tags.c.created_at,
+    tags.c.moved_at,
+    tags.c.moved_by,
+    manifests.c.media_type,
+)
 _FIND = (
     sa.select(*_COLUMNS)
     .join(manifests, manifests.c.id == tags.c.manifest_id)
@@ -34,7 +42,7 @@ _DELETE_OF = sa.delete(tags).where(tags.c.manifest_id == bindparam("manifest_id"
 def find(tx: Connection, image_id: int, name: str) -> TagRecord | None:
     """The tag, if it exists."""
     row = tx.execute(_FIND, {"image_id": image_id, "name": name}).one_or_none()
-    return TagRecord(row[0], row[1], Digest.parse(row[2]), row[3], row[4], row[5]) if row else None
+    return TagRecord(row[0], row[1], Digest.parse(row[2]), row[3], row[4], row[5], row[6]) if row else None
 
 
 def page(tx: Connection, image_id: int, *, after: str, limit: int) -> list[str]:
