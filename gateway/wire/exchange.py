@@ -11,6 +11,7 @@ first ask (row GEN-16).
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import Enum, auto
 from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -104,7 +105,7 @@ class Exchange:
 
         Cancelling loses nothing. Waits without a limit: the reader of the body knows how patient it is.
         """
-        if self._phase is _Phase.COMPLETE:
+        if self._phase is _Phase.COMPLETE or self._malformed:
             return {"type": "http.disconnect"}
         if self._framing.done and self._asked:
             await self._wait_for_reset()
@@ -134,8 +135,7 @@ class Exchange:
         fields += self._server_headers
         if self._closes():
             fields.append((b"connection", b"close"))
-        reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
-        answer = h11.Response(status_code=status, headers=fields, reason=reason.encode("ascii"))
+        answer = h11.Response(status_code=status, headers=fields, reason=responses.get(status, "").encode("ascii"))
         self._held = self._parser.send_with_data_passthrough(answer) or []
         self._without_body = self._without_body or status in _WITHOUT_BODY
         self._phase = _Phase.HELD

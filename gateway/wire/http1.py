@@ -1,8 +1,8 @@
 """HTTP/1.1 on one connection: read a head, have it answered, then the next; close when either side wants to.
 
 Sequential by design: one task per connection (and one for the handler of the moment); a request that was sent early
-(pipelining) waits in `Peer.unread`.
-The fast path of a later version takes over here, between the raw head and the exchange.
+(pipelining) waits in `Peer.unread`. The fast path of a later version takes over here, between the raw head and the
+exchange.
 """
 
 from collections.abc import Callable, Iterable

@@ -33,6 +33,8 @@ _BACK_OFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Waiting time before the n-th restart in a row: at once for the first, then patient with whatever is broken."""
 _SETTLED_S: Final = 10.0
 """A worker that lived this long is not the victim of a broken installation; a guess."""
+_AFTER_KILL_S: Final = 0.2
+_NOTHING_DUE_S: Final = 3600.0
 _PR_SET_PDEATHSIG: Final = 1
 _TOLD_TO_STOP: Final = frozenset({-signal.SIGTERM, -signal.SIGINT})
 """A worker that serves catches these; one that dies of them had not begun to serve, or had finished (the signal can
@@ -150,9 +152,10 @@ class _Supervisor:
 
     def _next_event_s(self) -> float:
         now = time.monotonic()
-        times = [slot.restart_at for slot in self._slots if slot.pid is None and self._kill_at is None]
-        times += [self._kill_at] if self._kill_at is not None else []
-        return max(min(times, default=now + 3600) - now, 0)
+        if self._kill_at is not None:  # killed ones take a moment to be gone; that is told by SIGCHLD
+            return self._kill_at - now if self._kill_at > now else _AFTER_KILL_S
+        waiting = [slot.restart_at for slot in self._slots if slot.pid is None]
+        return max(min(waiting, default=now + _NOTHING_DUE_S) - now, 0)
 
     def _stop(self, reason: str) -> None:
         _log.info("supervisor_stopping", reason=reason, workers=len(self._alive()))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from gateway.edge.streams import (
     ClientGone,
     ClientStalled,
     blob_response,
+    discard,
     install,
     read_chunks,
     read_whole,
@@ -99,8 +101,9 @@ async def exchange(handler: Callable[[], Awaitable[Any]], raw: bytes) -> bytes:
     async with trio.open_nursery() as nursery, Gateway(app_with(handler), nursery).connect() as client:
 
         async def ask() -> None:
-            await client.send_all(raw)
-            await client.send_eof()
+            with suppress(trio.BrokenResourceError):  # the server may have heard enough
+                await client.send_all(raw)
+                await client.send_eof()
 
         nursery.start_soon(ask)
         answer.append(await read_until_closed(client))
@@ -277,6 +280,19 @@ async def test_c7_a_declared_length_over_the_limit_is_refused_unread() -> None:
 
     assert b"100 Continue" not in answer
     assert split(answer)[2] == b"no"
+
+
+async def test_the_rest_of_a_body_can_be_discarded() -> None:
+    """A client that only sends is heard out, up to a limit; leaving or stalling meanwhile changes nothing."""
+
+    async def handler() -> tuple[str, int]:
+        await discard(request, limit_bytes=2 << 20, idle_s=0.01)
+        return "too large", 413
+
+    for size in (10, 2 << 20, 4 << 20):
+        answer = await exchange(handler, PUT + b"Content-Length: %d\r\n\r\n" % size + bytes(size))
+        assert split(answer)[0] == 413
+    assert split(await exchange(handler, PUT + b"Content-Length: 20\r\n\r\nabc"))[0] == 413
 
 
 async def test_quart_s_own_readers_work_within_bounds() -> None:

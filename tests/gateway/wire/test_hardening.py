@@ -303,6 +303,71 @@ def test_random_mutations_never_end_or_fail_the_server(served: Served) -> None:
     eventually(lambda: footprint(served) == base)
 
 
+TARGETS = [
+    "",
+    "/",
+    "//",
+    "[",
+    "..",
+    "%",
+    "%00",
+    "%ff",
+    "%2f",
+    "?",
+    "?x[]=%ff",
+    ";",
+    "\\",
+    "{",
+    "|",
+    '"',
+    "<",
+    ":",
+    "://",
+    "*",
+]
+HOSTS = [
+    "x",
+    "x:",
+    ":80",
+    "",
+    "[::1]",
+    "[::]:1",
+    "[1]",
+    "[.]",
+    "-",
+    "a..b",
+    "a" * 64,
+    "xn--" + "a" * 60,
+    "x:99999",
+    "1.2.3.4",
+]
+FIELDS = [
+    "Cookie: =;;=\xff",
+    "Content-Type: a;b=c;;",
+    "Authorization: Basic \xff",
+    'If-None-Match: "',
+    "Range: bytes=-",
+]
+
+
+@pytest.mark.slow
+def test_h18_strange_targets_hosts_and_fields_are_never_5xx(served: Served) -> None:
+    """H18: whatever the server lets through, the framework behind it answers without failing."""
+    chance = random.Random(5)
+    for _ in range(600):
+        method = chance.choice(["GET", "PUT", "HEAD", "OPTIONS", "PROPFIND", "get", "G!"])
+        target = "/" + "".join(chance.choices(TARGETS, k=3))
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {chance.choice(HOSTS)}",
+            chance.choice(FIELDS),
+            "Connection: close",
+        ]
+        with served.connect() as client:
+            said = client.send("\r\n".join([*lines, "", ""])).rest()
+        assert said.startswith((b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4")), (lines, said)
+
+
 @pytest.mark.slow
 @pytest.mark.memory
 def test_uploads_into_a_slow_sink_are_held_back(serve: Callable[..., Served]) -> None:
