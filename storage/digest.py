@@ -32,7 +32,7 @@ class Digest:
     def parse(cls, text: str) -> Self:
         """Read `sha256:<64 lowercase hex>` or `sha512:<128>`; anything else raises `DigestInvalid`."""
         if len(text) > _MOST_CHARACTERS or not _GRAMMAR.fullmatch(text):
-            raise DigestInvalid(f"malformed digest {text[:80]!r}: expected algorithm:hex")
+            raise DigestInvalid(f"malformed digest {text[:80]!a}: expected algorithm:hex")
         algorithm, _, value = text.partition(":")
         expected = HEX_LENGTHS.get(algorithm)
         if expected is None:
