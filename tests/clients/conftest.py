@@ -46,21 +46,27 @@ def machine(work: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def registry(work: Path) -> Iterator[Registry]:
-    """A gateway with three repositories, and the tap in front of it."""
-    with Served(work / "gateway") as gateway, Wiretap(gateway.port) as tap:
+    """A gateway with repositories, and the tap in front of it."""
+    pages = {"SLUICE_LIMITS__TAGS_PAGE": "3"}  # so small that whoever lists anything has to follow links
+    with Served(work / "gateway", environment=pages) as gateway, Wiretap(gateway.port) as tap:
         made = gateway.api("POST", "/api/v1/projects", {"name": "clients"})
         assert made.status == 201, made
-        for name in ("first", "second", "public"):
+        for name in ("first", "second", "public", "immutable"):
             wanted = {
                 "project": "clients",
                 "name": name,
                 "format": "docker",
                 "repository_type": "hosted",
                 "anonymous_read": name == "public",
+                "immutable_tags": ["*"] if name == "immutable" else [],
             }
             made = gateway.api("POST", "/api/v1/repos", wanted)
             assert made.status == 201, made
-        yield Registry(gateway, tap, "clients/first", "clients/second", "clients/public")
+        registry = Registry(gateway, tap, "clients/first", "clients/second", "clients/public", "clients/immutable")
+        name, password = registry.colleague
+        registry.must("POST", "/api/v1/users", {"name": name, "password": password})
+        registry.must("PUT", f"/api/v1/projects/clients/grants/{name}", {"role": "writer"})
+        yield registry
 
 
 @pytest.fixture(autouse=True)

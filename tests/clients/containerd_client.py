@@ -10,19 +10,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.clients.images import Arrived, Image, Index, make_image, read_images, write_archive
+from tests.clients.images import Arrived, Image, Index, make_image, read_content, write_archive
 from tests.clients.machines import Done, Machine
 
 _numbers = itertools.count()
+CONTENT = "root/io.containerd.content.v1.content/blobs"
 CONFIGURATION = """version = 2
 root = "{place}/root"
 state = "{place}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
 [grpc]
   address = "{place}/containerd.sock"
 [ttrpc]
   address = "{place}/ttrpc.sock"
 """
+# Newer versions unpack in the daemon, and only for platforms that they are told of.
+UNPACK = """[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "{platform}"
+  snapshotter = "native"
+  differ = "walking"
+"""
+PLATFORMS = ("linux/amd64", "linux/arm64", "linux/s390x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +85,19 @@ class Ctr:
         """Forget all images, pull this one, and say what arrived."""
         done = self.try_pull(reference, "--platform", platform)
         assert done.succeeded, str(done)
-        path = self.new_folder() / "exported.tar"
-        self.run("images", "export", "--platform", platform, path, reference)
-        (image,) = {each for each in read_images(path) if each.platform == platform}
-        return image
+        return self.held(reference, platform)
+
+    def pull_by(self, reference: str, *how: str | Path) -> Arrived:
+        """Forget all images, pull this one by such means, and say what arrived."""
+        self.forget_images()
+        self.run("images", "pull", "--snapshotter", "native", "--user", ":".join(self.credentials), *how, reference)
+        return self.held(reference)
+
+    def held(self, reference: str, platform: str = "linux/amd64") -> Arrived:
+        """What the daemon has under a reference."""
+        _, row = self.run("images", "list", f"name=={reference}").lines()
+        _, _, digest, *_ = row.split()
+        return read_content(self.socket.parent / CONTENT, digest, platform)
 
     def try_pull(self, reference: str, *words: str) -> Done:
         """Forget all images and pull, whatever comes of it."""
@@ -108,7 +125,8 @@ def containerd_daemon(machine: Machine, registry: str, credentials: tuple[str, s
     """A daemon in folders of its own, and somebody with these credentials at its command line."""
     place = machine.work / f"containerd-{next(_numbers)}"
     place.mkdir()
-    (place / "config.toml").write_text(CONFIGURATION.format(place=place))
+    unpack = "".join(UNPACK.format(platform=platform) for platform in PLATFORMS)
+    (place / "config.toml").write_text(CONFIGURATION.format(place=place) + unpack)
     ctr = Ctr(machine, place / "containerd.sock", registry, credentials)
 
     def answers() -> bool:

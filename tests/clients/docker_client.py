@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.clients.images import Arrived, Image, Index, read_images, write_archive, write_docker_archive
+from tests.clients.images import Arrived, Image, Index, read_content, read_images, write_archive, write_docker_archive
 from tests.clients.machines import Done, Machine
 
 _numbers = itertools.count()
+CONTENT = "data/containerd/daemon/io.containerd.content.v1.content/blobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,16 @@ class Docker:
 
     def push(self, image: Image, reference: str) -> None:
         """Bring the image in and push it."""
-        self.load(image, reference)
+        if self.containerd_store:  # this store keeps an archive's bytes as they are
+            self._load_archive(image, reference)
+        else:
+            self.load(image, reference)
         self.run("push", reference)
 
     def push_index(self, index: Index, reference: str) -> None:
         """Bring all images in and push them under one reference."""
         if self.containerd_store:
-            self.run("load", "--input", write_archive(index, self._new_folder("load") / "index.tar", reference))
+            self._load_archive(index, reference)
             self.run("push", reference)
             return
         parts = []
@@ -88,15 +92,18 @@ class Docker:
         """Forget all images, pull this one, and say what arrived."""
         self.forget_images()
         self.run("pull", "--quiet", "--platform", platform, reference)
-        return self.held(reference)
+        return self.held(reference, platform)
 
     def try_pull(self, reference: str) -> Done:
         """Forget all images and pull, whatever comes of it."""
         self.forget_images()
         return self.attempt("pull", reference)
 
-    def held(self, reference: str) -> Arrived:
+    def held(self, reference: str, platform: str = "linux/amd64") -> Arrived:
         """What the daemon has under a reference."""
+        if self.containerd_store:  # `docker save` cannot write an image of which one platform was pulled
+            digest = self.run("image", "inspect", "--format", "{{.Id}}", reference).output.strip()
+            return read_content(self.socket.parent / CONTENT, digest, platform)
         path = self._new_folder("save") / "image.tar"
         if "@" in reference:  # docker saves what is named by digest only under its id
             reference = self.run("image", "inspect", "--format", "{{.Id}}", reference).output.strip()
@@ -109,6 +116,9 @@ class Docker:
         ids = sorted(set(self.run("image", "ls", "--all", "--quiet", "--no-trunc").lines()))
         if ids:
             self.run("image", "rm", "--force", *ids)
+
+    def _load_archive(self, made: Image | Index, reference: str) -> None:
+        self.run("load", "--input", write_archive(made, self._new_folder("load") / "oci.tar", reference))
 
     def _new_folder(self, purpose: str) -> Path:
         folder = self.machine.work / f"docker-{purpose}-{next(_numbers)}"

@@ -38,6 +38,13 @@ def descriptor(content: bytes, media_type: str, **extra: object) -> dict[str, ob
     return {"mediaType": media_type, "digest": sha256(content), "size": len(content), **extra}
 
 
+def platform_fields(platform: str) -> dict[str, str]:
+    """A platform such as `linux/arm64` as configurations and indexes write it, with the variant that builders add."""
+    system, _, architecture = platform.partition("/")
+    variant = {"variant": "v8"} if architecture == "arm64" else {}
+    return {"os": system, "architecture": architecture, **variant}
+
+
 @dataclass(frozen=True)
 class Image:
     """One image for one platform, with every byte of it. `platform` is like `linux/amd64`."""
@@ -58,11 +65,9 @@ class Image:
     @cached_property
     def config(self) -> bytes:
         """The configuration that names platform and layers."""
-        system, _, architecture = self.platform.partition("/")
         value = {
             "created": CREATED,
-            "architecture": architecture,
-            "os": system,
+            **platform_fields(self.platform),
             "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/marker"]},
             "rootfs": {"type": "layers", "diff_ids": list(self.diff_ids)},
             "history": [{"created": CREATED, "created_by": f"layer {n}"} for n, _ in enumerate(self.tars)],
@@ -101,9 +106,7 @@ class Index:
         """The OCI index."""
         entries = []
         for image in self.images:
-            system, _, architecture = image.platform.partition("/")
-            platform = {"os": system, "architecture": architecture}
-            entries.append(descriptor(image.manifest, OCI_MANIFEST, platform=platform))
+            entries.append(descriptor(image.manifest, OCI_MANIFEST, platform=platform_fields(image.platform)))
         return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
 
     @property
@@ -243,6 +246,26 @@ def read_images(path: Path) -> list[Arrived]:
         blobs = {f"blobs/sha256/{name}": content for name, content in read.items()}
         return [arrived(_blob(blobs, listing["config"]["digest"]), _blobs(blobs, listing["layers"]))]
     return list(_images_of(read, json.loads(read["index.json"])))
+
+
+def read_content(blobs: Path, digest: str, platform: str) -> Arrived:
+    """The image for a platform below a digest, in a folder of blobs that are named by their digests.
+
+    Other platforms' manifests may lie there without their layers.
+    """
+    document = json.loads(_blob_in(blobs, digest))
+    wanted = platform_fields(platform)
+    for entry in document.get("manifests", ()):
+        if entry["platform"] == wanted:
+            return read_content(blobs, entry["digest"], platform)
+    layers = (_blob_in(blobs, layer["digest"]) for layer in document["layers"])
+    return arrived(_blob_in(blobs, document["config"]["digest"]), layers)
+
+
+def _blob_in(blobs: Path, digest: str) -> bytes:
+    content = (blobs / digest.replace(":", "/")).read_bytes()
+    assert sha256(content) == digest
+    return content
 
 
 def _images_of(read: Mapping[str, bytes], document: dict[str, Any]) -> Iterator[Arrived]:

@@ -32,13 +32,16 @@ class Stored:
 
 @dataclass(slots=True)
 class Registry:
-    """A running gateway. `first` and `second` are repositories, `public` can be read by anybody."""
+    """A running gateway and its repositories: anybody may read `public`, no tag of `immutable` can be moved."""
 
     gateway: Served
     tap: Wiretap
     first: str
     second: str
     public: str
+    immutable: str
+    colleague: tuple[str, str] = ("colleague", "a-password-of-their-own")
+    """Somebody else who may push."""
     _names: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -84,9 +87,16 @@ class Registry:
         return dict(reply.json()) if reply.body else {}
 
     def tags(self, name: str) -> list[str]:
-        """The tags of an image."""
-        reply = self.gateway.admin("GET", f"/v2/{name}/tags/list")
-        return list(reply.json()["tags"]) if reply.status == 200 else []
+        """The tags of an image, all pages of them."""
+        found: list[str] = []
+        path = f"/v2/{name}/tags/list"
+        while path:
+            reply = self.gateway.admin("GET", path)
+            if reply.status == 404:
+                return []
+            found += reply.json()["tags"]
+            path = reply.headers.get("link", "").partition(">")[0].lstrip("<")
+        return found
 
     def blob(self, name: str, descriptor: dict[str, Any]) -> bytes:
         """A blob, which must have the size and digest of its descriptor."""

@@ -167,11 +167,11 @@ def test_push_to_another_repository(helm: Helm, registry: Registry) -> None:
 
 def test_tags_and_resolve(helm: Helm, registry: Registry) -> None:
     """The versions of a chart are listed, newest first, and one is resolved to the digest that is stored."""
-    for version in ("0.1.0", "0.10.0", "0.2.0"):
+    for version in ("0.1.0", "0.10.0", "0.2.0", "0.3.0"):
         helm.act("push", helm.chart("several", version), f"oci://{registry.address}/{registry.first}")
     name = f"{registry.first}/several"
 
-    assert helm.act("tags", f"{registry.address}/{name}") == ["0.10.0", "0.2.0", "0.1.0"]
+    assert helm.act("tags", f"{registry.address}/{name}") == ["0.10.0", "0.3.0", "0.2.0", "0.1.0"]
     assert helm.act("resolve", f"{registry.address}/{name}:0.2.0")["digest"] == registry.stored(name, "0.2.0").digest
 
 

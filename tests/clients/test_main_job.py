@@ -30,7 +30,7 @@ NAME = "common/docker-hosted/main-job"
 def doomed(work: Path) -> Iterator[Registry]:
     """A gateway of its own, because it will be killed."""
     with Served(work / "doomed") as gateway, Wiretap(gateway.port) as tap:
-        yield Registry(gateway, tap, NAME, NAME, NAME)
+        yield Registry(gateway, tap, NAME, NAME, NAME, NAME)
 
 
 def real_index() -> Index:

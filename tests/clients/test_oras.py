@@ -77,7 +77,7 @@ def test_push_with_a_wrong_password(oras: Oras, registry: Registry, files: dict[
     done = stranger.attempt("push", registry.reference(name, "1.0"), *files)
 
     assert not done.succeeded
-    assert "401" in done.text or "nauthorized" in done.text, str(done)
+    assert "authentication" in done.text, str(done)
     assert registry.tags(name) == []
 
 

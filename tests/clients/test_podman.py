@@ -25,14 +25,15 @@ def test_list_tags(podman: Podman, registry: Registry) -> None:
     """`search --list-tags` gives every tag of an image."""
     name = registry.new_name()
     image = make_image(layers=2)
-    for tag in ("1.0", "2.0"):
+    tags = ["1.0", "2.0", "3.0", "4.0"]
+    for tag in tags:
         podman.push(image, registry.reference(name, tag))
 
     listed = podman.run(
         "search", "--list-tags", "--tls-verify=false", "--format", "json", f"{registry.address}/{name}"
     ).output
 
-    assert [entry["Tags"] for entry in json.loads(listed)] == [["1.0", "2.0"]]
+    assert [entry["Tags"] for entry in json.loads(listed)] == [tags]
 
 
 def test_search(podman: Podman, registry: Registry) -> None:

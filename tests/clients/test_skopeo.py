@@ -28,7 +28,10 @@ def test_list_tags(skopeo: Skopeo, registry: Registry) -> None:
     for tag in ("b", "1.0", "a", "B"):
         skopeo.push(image, registry.reference(name, tag))
 
-    assert skopeo.tags(f"{registry.address}/{name}") == ["1.0", "B", "a", "b"]
+    with registry.watch() as seen:
+        assert skopeo.tags(f"{registry.address}/{name}") == ["1.0", "B", "a", "b"]
+
+    assert [each.path for each in seen if each.status == 200].count(f"/v2/{name}/tags/list") == 2  # pages of three
 
 
 def test_inspect(skopeo: Skopeo, registry: Registry) -> None:
@@ -101,6 +104,22 @@ def test_delete(skopeo: Skopeo, registry: Registry) -> None:
     scopes = [scope for each in seen for scope in each.query.get("scope", [])]
     assert scopes == [f"repository:{name}:*"]
     assert [each.status for each in seen if each.method == "DELETE"] == [202]
+
+
+def test_an_immutable_tag(skopeo: Skopeo, registry: Registry) -> None:
+    """Where tags may not be moved, the same image goes again and another is refused with the rule's name."""
+    name = registry.new_name(registry.immutable)
+    reference = registry.reference(name, "1.0")
+    image = make_image(layers=2)
+    skopeo.push(image, reference)
+
+    skopeo.push(image, reference)
+    other = skopeo.write(make_image(layers=2))
+    done = skopeo.attempt("copy", "--dest-tls-verify=false", f"oci:{other}:made", f"docker://{reference}")
+
+    assert not done.succeeded
+    assert "immutable by rule '*'" in done.text, str(done)
+    assert registry.stored(name, "1.0").images == [arrival(image)]
 
 
 def test_a_tls_greeting_is_answered_at_once(skopeo: Skopeo, registry: Registry) -> None:

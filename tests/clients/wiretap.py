@@ -68,6 +68,7 @@ class Exchange:
 
 
 Hook = tuple[Callable[[Exchange], bool], Callable[[], None]]
+Cut = tuple[Callable[[Exchange], bool], int]
 
 
 class Wiretap:
@@ -83,6 +84,7 @@ class Wiretap:
         self.exchanges: list[Exchange] = []
         """Everything so far, in the order in which requests began."""
         self._hooks: list[Hook] = []
+        self._cuts: list[Cut] = []
         self._open: set[socket.socket] = set()
         self._count = 0
 
@@ -103,6 +105,19 @@ class Wiretap:
     def before_answer(self, wanted: Callable[[Exchange], bool], act: Callable[[], None]) -> None:
         """Call `act`, once, when the head of a wanted answer has come and before the client sees any of it."""
         self._hooks.append((wanted, act))
+
+    def cut_answer(self, wanted: Callable[[Exchange], bool], *, after_bytes: int) -> None:
+        """Break the connection, once, when that much of a wanted answer's body has passed."""
+        self._cuts.append((wanted, after_bytes))
+
+    def is_cut(self, exchange: Exchange) -> bool:
+        """Whether the connection breaks here, instead of passing what came last; called by the relay."""
+        for cut in list(self._cuts):
+            wanted, after_bytes = cut
+            if exchange.answer_bytes > after_bytes and wanted(exchange):
+                self._cuts.remove(cut)
+                return True
+        return False
 
     def answered(self, exchange: Exchange) -> None:
         """Run the hooks that wait for this answer; called by the relay."""
@@ -133,14 +148,16 @@ class Wiretap:
             self._relay(pair, gateway, client, listening.from_gateway)
 
     @staticmethod
-    def _relay(pair: "_Pair", source: socket.socket, target: socket.socket, note: Callable[[bytes], None]) -> None:
+    def _relay(pair: "_Pair", source: socket.socket, target: socket.socket, note: Callable[[bytes], bool]) -> None:
         """Start a thread that copies one direction until its source ends."""
 
         def copy() -> None:
             try:
                 while chunk := source.recv(_CHUNK):
-                    note(chunk)
-                    target.sendall(chunk)
+                    if note(chunk):
+                        target.sendall(chunk)
+                    else:
+                        pair.close()
                 target.shutdown(socket.SHUT_WR)  # what is half-closed stays half-closed
             except OSError:  # reset, or closed by the other direction: the peer shall see it too
                 pair.close()
@@ -176,7 +193,10 @@ class _Pair:
 
 
 class _Listening:
-    """What is known about one connection. Its methods are called with the bytes of one direction each."""
+    """What is known about one connection.
+
+    Each direction's method gets its bytes, says whether they are to be passed on, and gets none when it has ended.
+    """
 
     def __init__(self, tap: Wiretap, number: int) -> None:
         self._tap = tap
@@ -185,27 +205,32 @@ class _Listening:
         self._exchange: Exchange | None = None
         self._head = b""
 
-    def from_client(self, chunk: bytes) -> None:
+    def from_client(self, chunk: bytes) -> bool:
         if self._parser is None or not chunk:
-            return
+            return True
         if self._exchange is None and chunk[0] == _TLS_HANDSHAKE:
             self._parser = None
             self._begin().method = "TLS"
-            return
+            return True
         try:
             self._parser.feed_data(chunk)
         except httptools.HttpParserError:
             self._parser = None
             self._begin().method = "NOT-HTTP"
+        return True
 
-    def from_gateway(self, chunk: bytes) -> None:
+    def from_gateway(self, chunk: bytes) -> bool:
         exchange = self._exchange
         if exchange is None:
-            return
+            return True
         exchange.ended_s = time.monotonic()
         if exchange.status:
             exchange.answer_bytes += len(chunk)
-            return
+        else:
+            self._read_head(exchange, chunk)
+        return not self._tap.is_cut(exchange)
+
+    def _read_head(self, exchange: Exchange, chunk: bytes) -> None:
         self._head += chunk
         head, end, rest = self._head.partition(b"\r\n\r\n")
         if not end or not head.startswith(b"HTTP/1.") or len(head) > _HEAD_LIMIT:

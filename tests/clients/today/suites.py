@@ -23,6 +23,9 @@ class Suite:
     packages: tuple[str, ...]
     rolling: bool
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def folder(self) -> Path:
         """The root of the installed system."""
@@ -58,6 +61,11 @@ SUITES: Final = (
     Suite("trixie", BOTH, rolling=False),
     Suite("forky", (*BOTH, "crane", "notation"), rolling=True),
 )
+
+
+def with_package(name: str) -> list[Suite]:
+    """The suites that have a package."""
+    return [suite for suite in SUITES if name in suite.packages]
 
 
 def clients_directory() -> Path:
