@@ -4,6 +4,7 @@ Our own troubles are 503 (507 when full) with Retry-After; they are never "not f
 What is not in the table is a defect of ours: logged with its stack, answered 500 without it.
 """
 
+from http import HTTPStatus
 from typing import Final
 
 from quart import Quart, Response
@@ -76,8 +77,8 @@ def translate(error: BaseException, *, request_id: str) -> RegistryError:
         return _access(error)
     if (known := _request(error)) is not None:
         return known
-    if isinstance(error, HTTPException):
-        return _framework(error)
+    if isinstance(error, HTTPException) and error.code is not None and error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _framework(error)  # with 5xx it reports a defect like any other
     _log.error("request_failed", request_id=request_id, exc_info=error)
     return RegistryError(Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500)
 
@@ -101,7 +102,7 @@ def _request(error: BaseException) -> RegistryError | None:
 
 
 def _framework(error: HTTPException) -> RegistryError:
-    code, message = _FRAMEWORK.get(error.code or 500, (Code.UNSUPPORTED, "the request is malformed"))
+    code, message = _FRAMEWORK.get(error.code or 0, (Code.UNSUPPORTED, "the request is malformed"))
     headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Location"}}
     return RegistryError(code, message, status=error.code, headers=headers)
 
