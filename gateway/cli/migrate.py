@@ -26,6 +26,7 @@ def command(*, settings: Settings) -> None:
             before = await database.revision()
             await database.migrate()
             after = await database.revision()
-        click.echo(f"the database has schema {after}" + (" already" if before == after else f", before {before}"))
+        came_from = "it had already" if before == after else f"before it had {before or 'none'}"
+        click.echo(f"the database has schema {after}; {came_from}")
 
     perform(work)
