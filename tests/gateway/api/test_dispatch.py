@@ -244,6 +244,19 @@ async def test_each_change_is_one_event(installation: Installation) -> None:
     }
 
 
+async def test_nobody_forges_a_line_of_the_log(installation: Installation) -> None:
+    """Line breaks and escapes in paths and headers arrive as question marks, and not without end."""
+    with capture_logs() as logs:
+        await installation.call(
+            "DELETE", f"/api/v1/users/a%7faudit%1b[2J{'x' * 1000}", auth=None, headers={"User-Agent": "a\x1b[2Jb"}
+        )
+
+    (event,) = logs
+    assert event["object"].startswith("a?audit?[2Jxxx")
+    assert len(event["object"]) == 300
+    assert event["user_agent"] == "a?[2Jb"
+
+
 async def test_refused_changes_are_events_too(installation: Installation) -> None:
     """With the code of the refusal; reading is not in the audit."""
     with capture_logs() as logs:

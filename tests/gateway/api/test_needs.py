@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.access.actions import Action, Role
-from gateway.access.secrets import SecretKind, mint
+from gateway.access.secrets import SecretKind, hash_secret, mint
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from storage import Transaction
@@ -293,6 +293,23 @@ async def test_names_that_could_deceive_are_refused(installation: Installation, 
     refused = await installation.call("POST", "/api/v1/users", {"name": name, "password": PASSWORD})
 
     assert (refused.status, refused.fields) == (400, ["name"])
+
+
+async def test_an_auditor_reads_no_secret(installation: Installation) -> None:
+    """Of all that can be read, nothing holds a secret, its hash, or a password's hash (security row A28)."""
+    ids = await installation.services.database.transaction(_furnish, installation.services.clock)
+    token = await installation.call("POST", "/api/v1/tokens", {"label": "x"}, auth="rita")
+    key = await installation.call("POST", "/api/v1/robots/bot/keys", {"label": "x"})
+    secrets = [token.value["secret"], key.value["secret"]]
+    forbidden = [*secrets, *map(hash_secret, secrets), "$argon2", PASSWORD]
+    reading = [route for route in ROUTES if route.method == "GET"]
+
+    for route in reading:
+        path = re.sub(r"\{(\w+)\}", lambda match: {**NAMES, **ids}[match[1]], route.path)
+        query = "?account=rita" if route.act == "token.list" else ""
+        reply = await installation.call("GET", path + query, auth=AUDITOR)
+        assert reply.status == 200, route
+        assert not [text for text in forbidden if text.encode() in reply.body], route
 
 
 async def test_a_revoked_right_ends_at_once(installation: Installation) -> None:
