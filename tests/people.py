@@ -1,6 +1,5 @@
 """Accounts, places and rights for tests against a served gateway, made by its first administrator through the API."""
 
-import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -93,8 +92,3 @@ def make_robot(gateway: Served, *places: tuple[str, Place], **key: Any) -> Login
 def make_token(gateway: Served, login: Login, **limits: Any) -> Login:
     """A personal token of that user, as a login."""
     return login[0], make(gateway, "tokens", limits, auth=login)["secret"]
-
-
-def wait_until_over(seconds: float) -> None:
-    """Let a time that the served process reads from its own clock pass; for expiry, which cannot be set in the past."""
-    time.sleep(seconds)  # the clock of a real process is being waited for
