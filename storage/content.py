@@ -136,11 +136,12 @@ class Content:
         return record
 
     @asynccontextmanager
-    async def resume(self, record: UploadRecord) -> AsyncIterator[Upload]:
+    async def resume(self, record: UploadRecord, *, keep: bool = True) -> AsyncIterator[Upload]:
         """Hold the session for one request; `Busy` while another request holds it, `UploadUnknown` if it has ended.
 
         On leaving, however that happens, what arrived stays with the session unless it was finished or cancelled. It
         is also written down, so that the next request need not read the bytes; should that fail, nothing is lost.
+        Without `keep` a session that was not finished is cancelled: nobody can come back to it.
         """
         async with self._staged(record) as staging:
             current = await self._database.read(uploads.find, record.id)
@@ -150,9 +151,9 @@ class Content:
             try:
                 yield upload
             finally:
-                if not upload.closed:
-                    self._hashers.put(record.id, upload.hasher)
-                    await self._save_quietly(upload)
+                if not upload.closed:  # what fails or takes too long here, the next request or the sweep makes up for
+                    with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
+                        await (self._keep(upload) if keep else self.cancel(upload))
 
     @asynccontextmanager
     async def _staged(self, record: UploadRecord) -> AsyncIterator[Staging]:
@@ -168,9 +169,12 @@ class Content:
             yield staging
 
     async def save(self, upload: Upload) -> None:
-        """Write down how far the session came; call it before that is acknowledged to the client."""
+        """Write down how far the session came; call it before that is acknowledged to the client.
+
+        Raises `UploadUnknown` if the session has ended meanwhile, as its account or repository was deleted.
+        """
         self._hashers.put(upload.record.id, upload.hasher)
-        await self._database.transaction(
+        saved = await self._database.transaction(
             uploads.save,
             upload.record.id,
             offset_bytes=upload.offset,
@@ -179,11 +183,13 @@ class Content:
             now=self.now(),
         )
         upload.moved = False
+        if not saved:
+            raise UploadUnknown("the upload session has ended")
 
-    async def _save_quietly(self, upload: Upload) -> None:
+    async def _keep(self, upload: Upload) -> None:
+        self._hashers.put(upload.record.id, upload.hasher)
         if upload.moved:
-            with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
-                await self.save(upload)
+            await self.save(upload)
 
     async def cancel(self, upload: Upload) -> None:
         """Close the session and free its bytes; safe after anything."""
@@ -213,7 +219,8 @@ class Content:
 
         Raises `DigestMismatch` (the session is closed then: its bytes are not what the client meant). When it returns,
         the blob survives power loss and may be acknowledged. If it is interrupted, the session is still open and the
-        same commit can be repeated; `UploadUnknown` if it was interrupted too long ago for that.
+        same commit can be repeated; `UploadUnknown` if it was interrupted too long ago for that, or if the session's
+        account or repository was deleted.
         """
         try:
             canonical = await upload.verify(digest)
@@ -239,13 +246,14 @@ class Content:
             blob_id = blobs.settle(tx, record.storage_id, canonical, stored, now=now)
             if blob_id is None:
                 return None
+            if not uploads.delete(tx, record.id):  # its account or repository was deleted meanwhile
+                raise UploadUnknown("the upload session has ended")
             if digest != canonical:
                 blobs.name_also(tx, record.storage_id, digest, blob_id)
             image = images.ensure(tx, repository, record.image, now=now)
             blobs.link(tx, image.id, digest, blob_id, now=now)
             if left is not None:
                 garbage.remove_orphan(tx, record.storage_id, left, now=now)
-            uploads.delete(tx, record.id)
             return blobs.find(tx, record.storage_id, canonical)
 
         for _ in range(_SETTLE_ATTEMPTS):
@@ -268,11 +276,8 @@ class Content:
             if found is None or found[0].storage_id != repository.storage_id:
                 return False
             now = self.now()
-            blob = found[0]
-            if blobs.settle(tx, blob.storage_id, blob.stored.digest, blob.stored, now=now) is None:
-                return False
             target = images.ensure(tx, repository, image, now=now)
-            blobs.link(tx, target.id, digest, blob.id, now=now)
+            blobs.link(tx, target.id, digest, found[0].id, now=now)
             return True
 
         return await self._database.transaction(mount)

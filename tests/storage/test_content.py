@@ -245,6 +245,16 @@ async def test_cancel_after_commit_takes_nothing_back(scene: Scene) -> None:
     assert await scene.pull(DIGEST) == DATA
 
 
+async def test_session_whose_owner_is_deleted(scene: Scene) -> None:
+    """A request whose session has ended under it is not told that its bytes were taken."""
+    record = await scene.begin()
+    async with scene.content.resume(record) as upload:
+        await upload.append(DATA)
+        await scene.database.transaction(lambda tx: tx.execute(t.accounts.delete()).rowcount)
+        with pytest.raises(UploadUnknown):
+            await scene.content.save(upload)
+
+
 async def test_account_has_a_limit_of_sessions(memory_scene: Scene) -> None:
     """Beyond the limit no session is opened, finishing one makes room, and other accounts are not concerned."""
     records = [await memory_scene.begin() for _ in range(20)]

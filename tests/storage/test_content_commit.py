@@ -169,6 +169,30 @@ async def test_cancelled_push_at_every_checkpoint(scene: Scene) -> None:
     assert await areas_of(scene.store) == {}
 
 
+@pytest.mark.slow
+async def test_cancelled_session_of_one_request_at_every_checkpoint(scene: Scene) -> None:
+    """Cancel a session that nobody can come back to at each checkpoint once it is held: none of its bytes stay."""
+    data = b"in one go"
+    held = False
+    for steps in range(200):
+        record = await scene.begin()
+
+        async def push(record: UploadRecord = record) -> None:
+            nonlocal held
+            async with scene.content.resume(record, keep=False) as upload:
+                held = True
+                await upload.append(data)
+                await scene.content.commit(upload, Digest.of(data), repository=scene.repository)
+
+        cancelled = await cancelled_at(steps, push)
+        assert not held or record.id not in await areas_of(scene.store)
+        if not cancelled:
+            break
+    assert steps >= 4
+    assert await scene.pull(Digest.of(data)) == data
+    await assert_nothing_is_left_over(scene)
+
+
 # --- pushes side by side --------------------------------------------------------------------------------------------
 
 
@@ -219,6 +243,11 @@ async def test_superfluous_copy_is_freed(scene: Scene) -> None:
     assert await scene.pull(Digest.of(data)) == await scene.pull(Digest.of(data), "second") == data
 
 
+async def interrupted_worker(scene: Scene, action: Callable[[], Awaitable[object]]) -> Content:
+    """A worker whose first transaction, after it was prepared, is preceded by something else."""
+    return await scene.worker(database=InterruptedDatabase(scene.database, action, before=1))
+
+
 async def sweep_it_all(scene: Scene) -> None:
     """Let a blob that nothing links go, rows and bytes."""
     for _ in range(2):
@@ -231,7 +260,7 @@ async def test_blob_goes_while_it_is_relied_on(scene: Scene) -> None:
     data = b"relied on"
     await scene.push(data, "second")
     await scene.unlink(Digest.of(data), "second")
-    worker = await scene.worker(database=InterruptedDatabase(scene.database, lambda: sweep_it_all(scene)))
+    worker = await interrupted_worker(scene, lambda: sweep_it_all(scene))
     record = await scene.begin()
     async with worker.resume(record) as upload:
         await upload.append(data)
@@ -244,7 +273,7 @@ async def test_blob_is_found_damaged_while_it_is_relied_on(scene: Scene) -> None
     """A commit that saw a good copy, which fsck then found damaged, heals it with its own."""
     data = b"relied on"
     await scene.push(data, "second")
-    worker = await scene.worker(database=InterruptedDatabase(scene.database, lambda: mark(scene, data)))
+    worker = await interrupted_worker(scene, lambda: mark(scene, data))
     record = await scene.begin()
     async with worker.resume(record) as upload:
         await upload.append(data)
@@ -317,6 +346,22 @@ async def test_interrupted_commit_then_the_end(scene: Scene, end: str) -> None:
                 await scene.content.commit(upload, Digest.of(b"wrong"), repository=scene.repository)
     await scene.sweep().run()
     assert Digest.of(b"orphan") not in {each.digest for each in (await objects_of(scene.store)).values()}
+
+
+@pytest.mark.parametrize("owner", ["accounts", "repositories"])
+async def test_owner_is_deleted_while_the_upload_is_finished(scene: Scene, owner: str) -> None:
+    """When its account or repository is deleted, a session ends: nothing is stored for it, and nothing is left."""
+    data = b"of nobody"
+
+    async def delete() -> None:
+        await scene.database.transaction(lambda tx: tx.exec_driver_sql(f"DELETE FROM {owner}").rowcount)  # noqa: S608
+
+    record = await scene.begin()
+    worker = await interrupted_worker(scene, delete)
+    with pytest.raises(UploadUnknown):
+        await commit(worker, scene, record, data)
+    assert await scene.database.survey(garbage.every_blob, after=0, limit=9) == []
+    await assert_nothing_is_left_over(scene)
 
 
 class VanishingDatabase(FailingDatabase):
