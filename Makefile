@@ -21,7 +21,7 @@ MARKED   := slow or clients or crash or memory or postgres
 LEFT_OUT := $(BIN)/python -m tests.left_out
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check lint unit test marked clients crash lock clean system-packages
+.PHONY: help serve check lint unit test marked clients crash lock clean system-packages todays-clients
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -49,11 +49,11 @@ unit: $(TESTS)
 marked: $(TESTS)
 	$(BIN)/pytest -m "$(MARKED)" --junitxml=$(REPORTS)/marked.xml $(ARGS)
 
-test: system-packages $(TESTS) ## everything, after installing what the tests need; says last what was left out
+test: system-packages todays-clients $(TESTS) ## everything, after installing what the tests need; says last what was left out
 	@rm -rf $(REPORTS)
 	@status=0; $(MAKE) --no-print-directory check marked || status=$$?; $(LEFT_OUT) $(REPORTS) unit marked; exit $$status
 
-clients: system-packages $(TESTS) ## only the tests that drive real registry clients
+clients: system-packages todays-clients $(TESTS) ## only the tests that drive real registry clients
 	@rm -rf $(REPORTS)
 	@status=0; $(BIN)/pytest -m clients --junitxml=$(REPORTS)/clients.xml $(ARGS) || status=$$?; \
 	  $(LEFT_OUT) $(REPORTS) clients; exit $$status
@@ -63,6 +63,10 @@ crash: $(TESTS) ## kill it ROUNDS times and look for lost or wrong bytes
 
 system-packages: $(TESTS)
 	@$(BIN)/python -m tests.system_packages install
+
+# Once, about two minutes and 1.6 GB below .clients (or SLUICE_CLIENTS_DIR); without root or a mirror it says so.
+todays-clients: $(TESTS)
+	@$(BIN)/python -m tests.clients.today.prepare
 
 lock: ## choose versions anew within pyproject.toml's bounds; ARGS=--upgrade takes the newest
 	@test -x .tools/uv/bin/uv || { $(PYTHON) -m venv .tools/uv && .tools/uv/bin/pip install --quiet $(UV); }
