@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.served import OCI_INDEX, OCI_MANIFEST, Served, image_manifest, sha256
+from tests.served import OCI_INDEX, OCI_MANIFEST, Served, image_index, image_manifest, sha256
 
 
 @pytest.fixture
@@ -87,6 +87,21 @@ def test_mg_08_accept_of_other_types_only(gateway: Served, name: str, image: tup
     assert (by_tag.status, by_tag.codes()) == (404, ["MANIFEST_UNKNOWN"])
     assert "Accept" in by_tag.json()["errors"][0]["message"]
     assert (by_digest.status, by_digest.body) == (200, image[1])
+
+
+def test_mg_09_a_list_is_never_turned_into_one_platform(gateway: Served, name: str, image: tuple[str, bytes]) -> None:
+    """A client that does not take lists gets no child in the place of one: the tag keeps one meaning for everybody."""
+    child, manifest = image
+    index = image_index(manifest)
+    put = gateway.admin("PUT", f"/v2/{name}/manifests/multi", index, {"Content-Type": OCI_INDEX})
+    assert put.status == 201
+    only_images = {"Accept": OCI_MANIFEST}
+
+    by_tag = gateway.admin("GET", f"/v2/{name}/manifests/multi", headers=only_images)
+    by_digest = gateway.admin("GET", f"/v2/{name}/manifests/{sha256(index)}", headers=only_images)
+
+    assert (by_tag.status, by_digest.body) == (404, index)
+    assert child.encode() not in by_tag.body
 
 
 @pytest.mark.parametrize("form", ['"{}"', "{}", 'W/"{}"', '"sha256:0", "{}"', "*"])
