@@ -50,36 +50,54 @@ async def run(jobs: Sequence[Job], *, database: Database, clock: Callable[[], fl
     finally:
         for job in jobs:
             if job.at_end:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_RUN_S):
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_RUN_S) as scope:
                     await _guarded(job)
+                if scope.cancelled_caught:
+                    _log.warning("job_last_run_out_of_time", job=job.name, deadline_s=_LAST_RUN_S)
+
+
+async def take_turn(job: Job, *, database: Database, clock: Callable[[], float], holder: str) -> bool:
+    """One turn of a job in the worker `holder`: whether it ran, and ended well.
+
+    A job that runs `alone` does so only if nobody else is at it and it last ended well `every_s` ago or longer. Trouble
+    of the job or of the database is logged, never raised. Cancelling ends the run and lets go of the lease at once.
+    """
+    if not job.alone:
+        return await _guarded(job)
+
+    def take(tx: Transaction) -> bool:
+        now = int(clock())
+        last = leases.last_run_at(tx, job.name)
+        if last is not None and 0 <= now - last < job.every_s:  # a time to come was written by a clock that was wrong
+            return False
+        return leases.take(tx, job.name, holder=holder, now=now, lifetime_s=_LEASE_S)
+
+    try:
+        if not await database.transaction(take):
+            return False
+    except StorageError as error:
+        _log.warning("job_lease_failed", job=job.name, error=str(error))
+        return False
+    ended_well = False
+    try:
+        ended_well = await _guarded(job)
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_RUN_S):
+            await _release(job, database, holder, int(clock()) if ended_well else None)
+    return ended_well
 
 
 async def _repeat(job: Job, database: Database, clock: Callable[[], float], holder: str) -> None:
     pause = min(job.every_s, _LOOK_S) if job.alone else job.every_s
     while True:
         await trio.sleep(pause)
-        if job.alone:
-            await _alone(job, database, clock, holder)
-        else:
-            await _guarded(job)
+        await take_turn(job, database=database, clock=clock, holder=holder)
 
 
-async def _alone(job: Job, database: Database, clock: Callable[[], float], holder: str) -> None:
-    def take(tx: Transaction) -> bool:
-        now = int(clock())
-        last = leases.last_run_at(tx, job.name)
-        if last is not None and now - last < job.every_s:
-            return False
-        return leases.take(tx, job.name, holder=holder, now=now, lifetime_s=_LEASE_S)
-
+async def _release(job: Job, database: Database, holder: str, ended_well_at: int | None) -> None:
+    """Let go of the lease; what fails here, time puts right."""
     try:
-        if not await database.transaction(take):
-            return
-        ended_well = await _guarded(job)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_RUN_S):
-            await database.transaction(
-                leases.release, job.name, holder, ended_well_at=int(clock()) if ended_well else None
-            )
+        await database.transaction(leases.release, job.name, holder, ended_well_at=ended_well_at)
     except StorageError as error:
         _log.warning("job_lease_failed", job=job.name, error=str(error))
 
