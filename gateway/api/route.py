@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 from gateway.api.fields import Body, Query, View
@@ -31,7 +32,7 @@ class Route:
     @property
     def segments(self) -> tuple[str, ...]:
         """The path's parts; those in braces stand for anything."""
-        return tuple(self.path.strip("/").split("/"))
+        return _split(self.path)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -42,6 +43,11 @@ class Route:
     def changes_state(self) -> bool:
         """Whether a success is an act for the audit."""
         return self.method != "GET"
+
+
+@cache  # one entry for each path of the table; every request looks at all of them
+def _split(path: str) -> tuple[str, ...]:
+    return tuple(path.strip("/").split("/"))
 
 
 def is_parameter(segment: str) -> bool:

@@ -12,6 +12,8 @@ from gateway.cli.first_start import PASSWORD_FILE, prepare
 from gateway.config import Settings, Storage
 from storage.metadata import projects, repositories
 
+pytestmark = pytest.mark.slow  # each start makes a database from nothing
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 import click
+import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,12 +44,14 @@ _ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_ROWS, max_size=3))
 def test_pages_of_json_are_one_array(pages: list[list[Row]]) -> None:
     """However the rows are split."""
     assert json.loads(printed(pages, as_json=True)) == [row for page in pages for row in page]
 
 
+@pytest.mark.slow
 @given(_ROWS)
 def test_no_row_controls_the_terminal(rows: list[Row]) -> None:
     """A description may hold anything; a line of a table is one line of printable characters."""

@@ -214,6 +214,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 _VALUE = st.one_of(_TEXT, st.integers().map(str), st.floats().map(str), st.sampled_from(["", "off", "a,b", "1"]))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([key.variable for key in keys()]), _VALUE, max_size=5))
 def test_any_environment_loads_or_is_explained(environ: dict[str, str]) -> None:
@@ -229,6 +230,7 @@ _NAMES = st.sampled_from(sorted({part for key in keys() for part in key.path} | 
 _TREES = st.recursive(_LEAF, lambda inside: st.dictionaries(_NAMES, inside, max_size=3), max_leaves=8)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(_NAMES, _TREES, max_size=4))
 def test_any_tree_of_values_loads_or_is_explained(tree: dict[str, Any]) -> None:

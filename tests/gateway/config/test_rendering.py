@@ -30,6 +30,7 @@ _SETTINGS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(_SETTINGS)
 def test_what_is_printed_loads_to_the_same_tree(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> None:
     """Quotes, control characters, characters beyond ASCII and all numbers survive the way through TOML."""
