@@ -155,14 +155,6 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def drop_staging(self, staging_id: str) -> str | None:
-        """Remove a staging area that nobody will come back for; absent is fine; `Busy` if it is held.
-
-        Returns the key of the object that was published from it, if that happened, so that the caller can remove
-        what a crash left between publish and its row.
-        """
-        ...
-
     def open(self, stored: StoredObject, span: Span) -> AbstractAsyncContextManager[BlobReader]:
         """Open a span for reading. Raises `BlobUnknown` if the key is gone, `Damaged` if its size is wrong.
 

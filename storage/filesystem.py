@@ -17,9 +17,8 @@ import trio
 from storage import durable
 from storage.blobstore import BlobReader, OpenFile, Properties, Span, Staging, StoredObject, check_span
 from storage.blocking import Pool
-from storage.errors import BlobUnknown, Damaged, UploadUnknown
+from storage.errors import BlobUnknown, Damaged
 from storage.filesystem_layout import IDENTITY, Layout, ObjectName, open_object
-from storage.filesystem_publish import published_key, remove_staging
 from storage.filesystem_reading import (
     CLOSE_DEADLINE_S,
     Chunks,
@@ -97,27 +96,6 @@ class FilesystemStore:
             self._staging_held -= 1
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await staging.close()
-
-    async def drop_staging(self, staging_id: str) -> str | None:
-        """See `blobstore.BlobStore.drop_staging`; ValueError for a malformed id.
-
-        The key is read from a note beside the area that is not synced: a power failure, unlike a crash of the process,
-        may have taken it, and then only a scan finds the object.
-        """
-        return await self._pool.run(self._drop_staging, staging_id)
-
-    def _drop_staging(self, staging_id: str) -> str | None:
-        try:
-            descriptor = hold(self._layout, staging_id, create=False)
-        except UploadUnknown:
-            return None
-        try:
-            with durable.failures_of(f"staging area {staging_id}"):
-                key = published_key(self._layout, staging_id)
-                remove_staging(self._layout, staging_id)
-        finally:
-            os.close(descriptor)
-        return key
 
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """See `blobstore.BlobStore.scan_staging`; held ones are among them."""

@@ -104,18 +104,6 @@ class MemoryStore:
         finally:
             staging.let_go()
 
-    async def drop_staging(self, staging_id: str) -> str | None:
-        """See `blobstore.BlobStore.drop_staging`; ValueError for a malformed id."""
-        check_staging_id(staging_id)
-        await trio.lowlevel.checkpoint()
-        area = self._areas.get(staging_id)
-        if area is None:
-            return None
-        if area.is_held:
-            raise Busy(f"staging area {staging_id} is held by somebody else")
-        del self._areas[staging_id]
-        return area.published if area.published in self._objects else None
-
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """See `blobstore.BlobStore.scan_staging`; held ones are among them."""
         return _each([(staging_id, area.changed_at) for staging_id, area in self._areas.items()])

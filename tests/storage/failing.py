@@ -90,10 +90,6 @@ class FailingStore:
             self._faults.point("after stage")
             yield FailingStaging(staging, self._faults)
 
-    async def drop_staging(self, staging_id: str) -> str | None:
-        """Passed on."""
-        return await self._faults.around("drop_staging", lambda: self._inner.drop_staging(staging_id))
-
     @asynccontextmanager
     async def open(self, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
         """Passed on."""

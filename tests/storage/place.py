@@ -43,6 +43,14 @@ async def put(store: BlobStore, staging_id: str, content: bytes) -> StoredObject
     return stored
 
 
+async def drop(store: BlobStore, staging_id: str) -> StoredObject | None:
+    """Discard a staging area that nobody comes back for, and tell what was published from it."""
+    async with store.stage(staging_id, create=False) as staging:
+        published = await staging.published()
+        await staging.discard()
+    return published
+
+
 async def read(reader: BlobReader) -> bytes:
     """All chunks, each of a size that the contract allows."""
     content = bytearray()

@@ -5,7 +5,18 @@ import pytest
 from storage.blobstore import BlobStore
 from storage.digest import Digest, Hasher
 from storage.errors import Busy, UploadUnknown
-from tests.storage.place import HOSTILE_IDS, LARGE, SMALL, Place, areas_of, content_of, objects_of, put, stage
+from tests.storage.place import (
+    HOSTILE_IDS,
+    LARGE,
+    SMALL,
+    Place,
+    areas_of,
+    content_of,
+    drop,
+    objects_of,
+    put,
+    stage,
+)
 
 
 class StagingContract:
@@ -54,8 +65,6 @@ class StagingContract:
                 with pytest.raises(Busy):
                     async with each.stage("held", create=create):
                         pass
-                with pytest.raises(Busy):
-                    await each.drop_staging("held")
         async with other.stage("held", create=False):
             pass
 
@@ -65,8 +74,6 @@ class StagingContract:
         with pytest.raises(ValueError, match="staging id"):
             async with store.stage(staging_id, create=True):
                 pass
-        with pytest.raises(ValueError, match="staging id"):
-            await store.drop_staging(staging_id)
         assert await areas_of(store) == {}
 
     async def test_longest_staging_id(self, store: BlobStore) -> None:
@@ -195,28 +202,15 @@ class StagingContract:
             async with store.stage("discarded", create=False):
                 pass
 
-    async def test_drop_staging(self, store: BlobStore) -> None:
-        """An abandoned area goes, with its bytes; an absent one is fine."""
-        await stage(store, "abandoned", SMALL)
-        assert await store.drop_staging("abandoned") is None
-        assert await areas_of(store) == {}
-        assert await store.drop_staging("abandoned") is None
-
-    async def test_drop_staging_tells_what_was_published(self, place: Place) -> None:
-        """After a crash between publish and its row, dropping the area tells which object nobody knows of."""
+    async def test_discard_by_a_later_holder(self, place: Place) -> None:
+        """After a crash between publish and its row, a later holder learns which object nobody knows of."""
         async with (await place.open()).stage("crashed", create=True) as staging:
             await staging.write(LARGE, Hasher())
             stored = await staging.publish(Digest.of(LARGE))
         store = await place.open()
-        assert await store.drop_staging("crashed") == stored.key
+        assert await drop(store, "crashed") == stored
+        assert await areas_of(store) == {}
         assert await content_of(store, stored) == LARGE
-
-    async def test_drop_staging_after_the_object_went(self, store: BlobStore) -> None:
-        """An object that was removed already is not named."""
-        async with store.stage("removed", create=True) as staging:
-            await staging.write(SMALL, Hasher())
-            await store.remove((await staging.publish(Digest.of(SMALL))).key)
-        assert await store.drop_staging("removed") is None
 
     async def test_published(self, place: Place) -> None:
         """The holder of an area learns what was published from it, also after a restart, as long as it is there."""

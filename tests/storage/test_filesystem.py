@@ -16,16 +16,7 @@ from storage.errors import BlobUnknown, Damaged, Unavailable
 from storage.filesystem import FilesystemStatistics, FilesystemStore
 from tests.storage.blobstore_contract import BlobStoreContract
 from tests.storage.directory import Directory, open_descriptors
-from tests.storage.place import (
-    LARGE,
-    SMALL,
-    areas_of,
-    cancel_after,
-    content_of,
-    objects_of,
-    put,
-    stage,
-)
+from tests.storage.place import LARGE, SMALL, areas_of, cancel_after, content_of, drop, objects_of, put, stage
 
 
 class TestFilesystemStore(BlobStoreContract):
@@ -123,7 +114,6 @@ async def test_missing_disk_is_trouble_not_absence(unmounted: FilesystemStore) -
         lambda: unmounted.stat(key),
         lambda: unmounted.remove(key),
         lambda: unmounted.quarantine(key),
-        lambda: unmounted.drop_staging("x"),
         lambda: stage(unmounted, "x", SMALL),
         lambda: objects_of(unmounted),
         lambda: areas_of(unmounted),
@@ -232,7 +222,7 @@ async def test_descriptors_are_closed(place: Directory) -> None:
         await cancel_after(turns, lambda: content_of(store, stored))
         await cancel_after(turns, lambda: stage(store, "cancelled", LARGE))
         await cancel_after(turns, lambda: objects_of(store))
-        await cancel_after(turns, lambda: store.drop_staging("cancelled"))
+        await cancel_after(turns, lambda: drop(store, "cancelled"))
     with pytest.raises(BlobUnknown):
         await store.stat(stored.key.replace("read", "never"))
     with pytest.raises(Damaged):

@@ -15,7 +15,7 @@ from storage.filesystem_layout import Layout, ObjectName
 from storage.filesystem_publish import published_key
 from storage.seekable import compressible
 from tests.storage.directory import Directory, python_process, small_disk
-from tests.storage.place import LARGE, SMALL, cancel_after, content_of, objects_of, put, stage
+from tests.storage.place import LARGE, SMALL, cancel_after, content_of, drop, objects_of, put, stage
 
 TEXT = b" ".join(random.Random(5).choices([b"layer", b"manifest", b"digest", b"referrer"], k=200_000))
 
@@ -312,7 +312,7 @@ async def test_leftovers_of_a_killed_publish(place: Directory, store: Filesystem
     for staging_id in ("again", "dropped"):
         await stage(store, staging_id, TEXT)
         (place.root / "blobs/partial" / staging_id).write_bytes(b"half")
-    await store.drop_staging("dropped")
+    await drop(store, "dropped")
     place.compression = "auto"
     store = await place.open()
     async with store.stage("again", create=False) as staging:
@@ -362,8 +362,8 @@ async def test_killed_while_publishing(place: Directory, compression: str) -> No
     async with store.scan_staging() as areas:
         left = [staging_id async for staging_id, _ in areas]
     for staging_id in left:
-        orphan = await store.drop_staging(staging_id)
-        if orphan is not None and orphan not in acknowledged:
-            await store.remove(orphan)
+        orphan = await drop(store, staging_id)
+        if orphan is not None and orphan.key not in acknowledged:
+            await store.remove(orphan.key)
     assert await objects_of(store) == acknowledged
     assert list((place.root / "blobs/partial").iterdir()) == []
