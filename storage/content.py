@@ -30,7 +30,7 @@ _TIDY_DEADLINE_S: Final = 5.0
 # Links that clients were told of and whose grace period is to be renewed; 100 bytes each, flushed every few seconds.
 _TOUCH_BOUND: Final = 10_000
 # Links renewed in one transaction: some milliseconds of the one write lock.
-_TOUCH_BATCH: Final = 200
+_TOUCH_BATCH: Final = 100
 
 
 class TooManyUploads(Busy):

@@ -278,6 +278,20 @@ async def test_every_request_renews_the_session(scene: Scene) -> None:
         assert await sweep(scene) == SweepReport()
 
 
+async def test_bytes_are_as_young_as_their_session(scene: Scene) -> None:
+    """Old bytes stay as long as their session is open: an empty request renewed it."""
+    record = await scene.begin()
+    async with scene.content.resume(record) as upload:
+        await upload.append(DATA)
+    scene.clock.advance(EXPIRY_S - 1)
+    async with scene.content.resume(record) as upload:
+        await scene.content.save(upload)
+    assert await sweep(scene, after_s=EXPIRY_S - 1) == SweepReport()
+    async with scene.content.resume(record) as upload:
+        await scene.content.commit(upload, DIGEST, repository=scene.repository)
+    assert await scene.pull(DIGEST) == DATA
+
+
 async def test_lost_staging_is_freed(scene: Scene) -> None:
     """A staging area without a session goes when it is old enough; one that is young or held stays."""
     for name in ("lost-1", "lost-2", "held"):
