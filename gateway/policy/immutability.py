@@ -58,7 +58,8 @@ def admit_delete(patterns: Sequence[str], names: Sequence[str], digest: Digest) 
 
 
 def _is_one_push(tag: TagRecord, move: Move) -> bool:
-    if tag.moved_by is None or tag.moved_by != move.by or move.now - tag.created_at > ONE_PUSH_S:
+    # A tag made in the future, by a clock that was wrong, must not stay movable until then.
+    if tag.moved_by is None or tag.moved_by != move.by or abs(move.now - tag.created_at) > ONE_PUSH_S:
         return False
     if tag.digest in move.children:
         return True
