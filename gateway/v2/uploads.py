@@ -11,7 +11,7 @@
 
 A session belongs to one image and one account; for everybody else it does not exist (row ACC-06). One request holds it
 at a time, over all workers. What arrived before a client left is kept and reported; what broke its own promise
-(Content-Range) is forgotten.
+(Content-Range) is forgotten. POST with digest= is a session of one request: it leaves a blob or nothing.
 """
 
 import re
@@ -54,11 +54,10 @@ async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> 
     digest = _digest_asked(request) if "digest" in request.args else None
     algorithm = _algorithm_asked(request)
     record = await v2.content.begin(call.repository, call.image, account_id=_account(call), algorithm=algorithm)
-    place = paths.Upload(target.name, record.id)
     if digest is None:
-        return empty(202, session_headers(place, 0))
-    async with v2.content.resume(record) as upload:
-        await _receive(v2, upload, request, place)
+        return empty(202, session_headers(paths.Upload(target.name, record.id), 0))
+    async with v2.content.resume(record, keep=False) as upload:  # nobody else ever hears of this session
+        await _receive(v2, upload, request, None)
         return await _commit(v2, call, upload, digest)
 
 
@@ -105,15 +104,18 @@ async def _session(v2: V2, call: Call, target: paths.Upload) -> UploadRecord:
     )
 
 
-async def _receive(v2: V2, upload: Upload, request: Request, target: paths.Upload) -> None:
-    """Append the request's body. With a Content-Range it must be exactly that chunk, at exactly this place."""
+async def _receive(v2: V2, upload: Upload, request: Request, target: paths.Upload | None) -> None:
+    """Append the request's body. With a Content-Range it must be exactly that chunk, at exactly this place.
+
+    `target` is where to go on after a gap; None if the session ends with this request.
+    """
     expected = _expected_bytes(upload, request, target)
     if expected is None:
         await _append_all(v2, upload, request)
         return
     mark = await upload.mark()
     try:
-        await _append_all(v2, upload, request)
+        await _append_all(v2, upload, request, promised=mark.offset + expected)
         if upload.offset - mark.offset != expected:
             raise size_invalid(f"Content-Range promises {expected} bytes, {upload.offset - mark.offset} came")
     except RegistryError:
@@ -121,7 +123,7 @@ async def _receive(v2: V2, upload: Upload, request: Request, target: paths.Uploa
         raise
 
 
-def _expected_bytes(upload: Upload, request: Request, target: paths.Upload) -> int | None:
+def _expected_bytes(upload: Upload, request: Request, target: paths.Upload | None) -> int | None:
     header = request.headers.get("Content-Range")
     if header is None:
         return None
@@ -131,7 +133,7 @@ def _expected_bytes(upload: Upload, request: Request, target: paths.Upload) -> i
             Code.BLOB_UPLOAD_INVALID,
             f"the chunk starts at {first}, but {upload.offset} bytes are here: continue there",
             status=416,
-            headers=session_headers(target, upload.offset),
+            headers=session_headers(target, upload.offset) if target else None,
         )
     expected = last - first + 1
     if request.content_length is not None and request.content_length != expected:
@@ -139,7 +141,8 @@ def _expected_bytes(upload: Upload, request: Request, target: paths.Upload) -> i
     return expected
 
 
-async def _append_all(v2: V2, upload: Upload, request: Request) -> None:
+async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int | None = None) -> None:
+    """Append the body. Raises as soon as the session would be longer than allowed, or than `promised`."""
     limit = v2.limits.blob_bytes
     if request.content_length is not None and upload.offset + request.content_length > limit:
         raise too_large(limit)
@@ -147,6 +150,8 @@ async def _append_all(v2: V2, upload: Upload, request: Request) -> None:
         async for chunk in chunks:
             if upload.offset + len(chunk) > limit:
                 raise too_large(limit)
+            if promised is not None and upload.offset + len(chunk) > promised:
+                raise size_invalid(f"Content-Range promises that the upload ends at {promised} bytes, more came")
             await upload.append(chunk)
 
 
