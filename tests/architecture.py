@@ -53,7 +53,6 @@ OWNERS = {
     "psycopg": SQL,
     "psycopg_pool": SQL,
     "quart": QUART,
-    "quart_schema": QUART,
     "quart_trio": QUART,
     "sqlalchemy": SQL,
     "zstandard": ("storage/seekable.py",),
