@@ -34,7 +34,7 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[Span, ...] | None:
     if header is None:
         return None
     unit, _, listed = header.partition("=")
-    if unit.strip().lower() != "bytes":
+    if unit.lower() != "bytes":
         return None
     specs = [spec for each in listed.split(",") if (spec := each.strip(" \t"))]
     matches = [match for spec in specs if (match := _RANGE.fullmatch(spec)) and spec != "-"]

@@ -29,7 +29,9 @@ IMAGES = st.sampled_from(["a", "b/c"])
 SIZES = st.sampled_from([0, 1, 2, 700, 70_000, 300_000])
 BODIES = st.builds(Piece.of, st.integers(0, 3), SIZES)
 CUT_BODIES = st.builds(Piece.of, st.integers(4, 5), st.sampled_from([3, 700, 300_000]))
-RANGES = st.sampled_from(["none", "none", "right", "right", "gap", "again", "short", "long", "reversed", "nonsense"])
+RANGES = st.sampled_from(
+    ["none", "none", "right", "right", "gap", "again", "short", "short", "long", "reversed", "nonsense"]
+)
 FORMS = st.sampled_from(["{}-{}", "bytes {}-{}/*"])
 ALGORITHMS = st.sampled_from(["sha256", "sha512"])
 PICK = st.integers(0, 3)

@@ -74,7 +74,17 @@ def test_bg_07_any_range_of_an_empty_blob_is_416(header: str) -> None:
     [
         None,
         *("", "bytes", "bytes=", "bytes=,", "items=0-9", "bytes 0-9", "bytes=a-b", "bytes=-", "bytes=0", "bytes=0-9-"),
-        *("bytes=0-9,x", "bytes=--1", "bytes=0x1-2", "bytes=0-9;", "bytes=0 - 9", "bytes=\u0661-\u0662", "0-9", "=0-9"),
+        *(
+            "bytes=0-9,x",
+            "bytes=--1",
+            "bytes=0x1-2",
+            "bytes=0-9;",
+            "bytes=0 - 9",
+            "bytes =0-9",
+            "bytes=\u0661-\u0662",
+            "0-9",
+            "=0-9",
+        ),
     ],
 )
 def test_bg_06_other_units_and_broken_ranges_are_ignored(header: str | None) -> None:
