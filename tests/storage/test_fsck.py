@@ -265,21 +265,39 @@ class InterruptedStore(FailingStore):
 
 
 async def test_blob_that_is_removed_while_it_is_checked(scene: Scene) -> None:
-    """A blob that the sweep takes after it was listed is no finding."""
+    """A blob that the sweep takes after it was listed is no finding, and neither is the one after it."""
     await scene.push(DATA)
     await scene.unlink(DIGEST)
+    await scene.push(b"stays")
+    await scene.put_manifest([Digest.of(b"stays")])
 
     async def sweep() -> None:
         for _ in range(2):
             scene.clock.advance(GRACE_S)
             assert (await scene.sweep().run()).trouble == []
-        assert await objects_of(scene.store) == {}
+        assert len(await objects_of(scene.store)) == 1
 
     content = await scene.worker(store=InterruptedStore(scene.store, sweep))
     fsck = Fsck(scene.database, content, repair=True, grace_s=GRACE_S, clock=scene.clock)
     async with fsck.findings() as found:
         assert [finding async for finding in found] == []
-    assert fsck.totals.blobs == 1
+    assert fsck.totals.blobs == 2
+    assert await scene.pull(Digest.of(b"stays")) == b"stays"
+
+
+async def test_blob_that_was_stored_anew_before_it_is_checked(directory: Directory) -> None:
+    """A blob that has another object since it was listed is not judged by the old one, which is gone."""
+    scene = directory.scene
+
+    async def heal() -> None:
+        await directory.flip()
+        await check(scene, repair=True)
+        await scene.push(DATA)
+
+    content = await scene.worker(store=InterruptedStore(scene.store, heal))
+    fsck = Fsck(scene.database, content, grace_s=GRACE_S, clock=scene.clock)
+    async with fsck.findings() as found:
+        assert [finding async for finding in found] == []
 
 
 async def test_blob_that_is_healed_while_it_is_checked(directory: Directory) -> None:
