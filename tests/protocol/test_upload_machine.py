@@ -29,9 +29,8 @@ IMAGES = st.sampled_from(["a", "b/c"])
 SIZES = st.sampled_from([0, 1, 2, 700, 70_000, 300_000])
 BODIES = st.builds(Piece.of, st.integers(0, 3), SIZES)
 CUT_BODIES = st.builds(Piece.of, st.integers(4, 5), st.sampled_from([3, 700, 300_000]))
-RANGES = st.sampled_from(
-    ["none", "none", "right", "right", "gap", "again", "short", "short", "long", "reversed", "nonsense"]
-)
+WRONG_RANGES = ["gap", "again", "short", "short", "long", "reversed", "nonsense"]
+RANGES = st.sampled_from(["none", "none", "right", "right", *WRONG_RANGES])
 FORMS = st.sampled_from(["{}-{}", "bytes {}-{}/*"])
 ALGORITHMS = st.sampled_from(["sha256", "sha512"])
 PICK = st.integers(0, 3)
@@ -186,11 +185,29 @@ class UploadMachine(RuleBasedStateMachine):
             self.opened(reply, image, owner)
 
     @precondition(lambda self: self.model.open)
-    @rule(number=PICK, body=BODIES, kind=RANGES, form=FORMS, chunked=st.booleans(), short=st.booleans())
-    def append(self, number: int, body: bytes, kind: str, form: str, *, chunked: bool, short: bool) -> None:
-        """PATCH appends a stream or the right chunk, and nothing of any other (rows UP-06 to UP-12)."""
+    @rule(
+        number=PICK,
+        bodies=st.lists(BODIES, min_size=1, max_size=4),
+        kind=st.sampled_from(["none", "right"]),
+        form=FORMS,
+        chunked=st.booleans(),
+        short=st.booleans(),
+    )
+    def append(self, number: int, bodies: list[bytes], kind: str, form: str, *, chunked: bool, short: bool) -> None:
+        """PATCH appends a stream or the next chunk, request after request, on any worker (rows UP-06, UP-08, UP-12)."""
         session = self.pick(number)
-        chunk = chunk_of(kind, len(session.content), body, form)
+        for body in bodies:
+            self.patch(session, chunk_of(kind, len(session.content), body, form), chunked=chunked, short=short)
+
+    @precondition(lambda self: self.model.open)
+    @rule(number=PICK, body=BODIES, kind=st.sampled_from(WRONG_RANGES), form=FORMS, chunked=st.booleans())
+    def append_wrongly(self, number: int, body: bytes, kind: str, form: str, *, chunked: bool) -> None:
+        """PATCH with any other chunk keeps nothing of it (rows UP-08, UP-09, UP-11)."""
+        session = self.pick(number)
+        self.patch(session, chunk_of(kind, len(session.content), body, form), chunked=chunked)
+
+    def patch(self, session: Session, chunk: Chunk, *, chunked: bool, short: bool = False) -> None:
+        """One PATCH by the owner."""
         path = self.location(session, short=short)
         reply = self.send("PATCH", path, self.house.writers[session.owner], chunk, chunked=chunked)
         check(reply, self.model.append(session, chunk))
