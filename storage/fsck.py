@@ -7,7 +7,7 @@ push of the same digest heals the row. Objects without a row go through the remo
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,10 +74,12 @@ class Fsck:
 
         `Unavailable` and `StorageFull` end it: what was found and repaired until then stands.
         """
-        async with aclosing(self._look()) as found:
+        async with AsyncExitStack() as stack:
+            found = await stack.enter_async_context(aclosing(self._look(stack)))
             yield found
 
-    async def _look(self) -> AsyncGenerator[Finding, None]:
+    async def _look(self, stack: AsyncExitStack) -> AsyncGenerator[Finding, None]:
+        """`stack` closes what is opened here, because a generator may be left at any `yield`."""
         after = 0
         while batch := await self._database.survey(garbage.every_blob, after=after, limit=_ROWS):
             after = batch[-1].id
@@ -92,8 +94,11 @@ class Fsck:
             if good:
                 await self._database.transaction(garbage.mark_verified, good, now=self._now())
         for storage_id in list(self._content.storage_names()):
-            async with aclosing(self._orphans(storage_id)) as orphans:
-                async for finding in orphans:
+            objects = await stack.enter_async_context(self._content.store(storage_id).scan())
+            async for stored in objects:
+                finding = await self._look_for_row(storage_id, stored)
+                if finding is not None:
+                    self.totals.orphans += 1
                     self.totals.findings += 1
                     yield finding
 
@@ -152,21 +157,12 @@ class Fsck:
 
     # --- objects ----------------------------------------------------------------------------------------------------
 
-    async def _orphans(self, storage_id: int) -> AsyncGenerator[Finding, None]:
-        """Objects without a row that are older than the grace period: younger ones may be commits in flight."""
-        oldest = self._now() - self._grace_s
-        async with self._content.store(storage_id).scan() as objects:
-            async for stored in objects:
-                if stored.created_at > oldest:
-                    continue
-                if await self._database.survey(garbage.is_key_used, storage_id, stored):
-                    continue
-                finding = await self._orphan(storage_id, stored)
-                if finding is not None:
-                    self.totals.orphans += 1
-                    yield finding
-
-    async def _orphan(self, storage_id: int, stored: StoredObject) -> Finding | None:
+    async def _look_for_row(self, storage_id: int, stored: StoredObject) -> Finding | None:
+        """An orphan is older than the grace period: younger objects without a row may be commits in flight."""
+        if stored.created_at > self._now() - self._grace_s:
+            return None
+        if await self._database.survey(garbage.is_key_used, storage_id, stored):
+            return None
         if self._repair and not await self._database.transaction(
             garbage.remove_orphan, storage_id, stored, now=self._now()
         ):

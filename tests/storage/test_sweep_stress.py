@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,17 +70,21 @@ async def test_two_processes(database: Database, database_file: Path, tmp_path: 
     store = FilesystemStore(directory, pool=Pool("disk", 4))
     await store.prepare()
     scene = await Scene(database, store, Clock(), grace_s=1).prepare()
+    acknowledged = run_processes(database_file, directory)
+    await assert_all_there_and_nothing_else(scene, acknowledged)
+
+
+def run_processes(database_file: Path, directory: Path) -> list[Acknowledged]:
+    """Let two processes push for five seconds; what they were acknowledged."""
     command = [sys.executable, pushers.__file__, str(database_file), str(directory)]
-    running = [subprocess.Popen([*command, seed, "5"], stdout=subprocess.PIPE, text=True) for seed in ("1", "2")]
-    try:
-        told = [json.loads(process.communicate(timeout=60)[0]) for process in running]
-    finally:
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen([*command, seed, "5"], stdout=subprocess.PIPE, text=True))
+            for seed in ("1", "2")
+        ]
         for process in running:
-            process.kill()
-            process.wait()
+            stack.callback(process.kill)
+        told = [json.loads(process.communicate(timeout=60)[0]) for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert min(each["done"] for each in told) > 5
-    await assert_all_there_and_nothing_else(
-        scene,
-        [Acknowledged(image, digest, tuple(needs)) for each in told for image, digest, needs in each["acknowledged"]],
-    )
+    return [Acknowledged(image, digest, tuple(needs)) for each in told for image, digest, needs in each["acknowledged"]]
