@@ -22,7 +22,6 @@ from storage import (
     UploadUnknown,
 )
 from storage.metadata import tables as t
-from storage.metadata import uploads
 from tests.storage.directory import small_disk
 from tests.storage.failing import FailingDatabase, FailingStore, Faults
 from tests.storage.place import areas_of, objects_of
@@ -330,9 +329,3 @@ async def test_two_algorithms_one_object(scene: Scene) -> None:
     for digest, image in ((DIGEST, "second"), (other, "app")):
         with pytest.raises(BlobUnknown):
             await scene.find(digest, image)
-
-
-async def test_sessions_of_one_database_by_id(memory_scene: Scene) -> None:
-    """Only open sessions are known."""
-    record = await memory_scene.begin()
-    assert await memory_scene.database.survey(uploads.known, [record.id, "0-0"]) == {record.id}

@@ -209,13 +209,13 @@ async def test_concurrent_uploads_of_one_digest(scene: Scene) -> None:
         async with worker.resume(record) as upload:
             await upload.append(data)
             ready += 1
-            if ready == 8:
+            if ready == 5:
                 everybody.set()
             await everybody.wait()
             await worker.commit(upload, Digest.of(data), repository=scene.repository)
 
     async with trio.open_nursery() as nursery:
-        for number in range(8):
+        for number in range(5):
             nursery.start_soon(push, f"image-{number % 4}", workers[number % 2])
     for number in range(4):
         assert await scene.pull(Digest.of(data), f"image-{number}") == data

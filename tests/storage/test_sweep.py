@@ -230,9 +230,9 @@ async def test_shared_blob_outlives_one_manifest(scene: Scene) -> None:
 async def test_many_deleted_manifests(memory_scene: Scene) -> None:
     """More manifests than fit into one transaction are purged in one run."""
     await memory_scene.push(DATA)
-    for number in range(25):
+    for number in range(12):
         await memory_scene.delete_manifest(await memory_scene.put_manifest([DIGEST], salt=str(number)))
-    assert await sweep(memory_scene, after_s=UNDELETE_S) == SweepReport(purged_manifests=25)
+    assert await sweep(memory_scene, after_s=UNDELETE_S) == SweepReport(purged_manifests=12)
 
 
 # --- uploads --------------------------------------------------------------------------------------------------------
@@ -349,13 +349,13 @@ class Hopeless(FailingStore):
 
 async def test_failing_store_keeps_everything_on_record(scene: Scene) -> None:
     """What a store cannot remove stays on the list for the next run; the report tells the first few, not all."""
-    for number in range(30):
+    for number in range(12):
         await scene.push(b"%d" % number)
     await sweep(scene, after_s=GRACE_S)
     scene.clock.advance(GRACE_S)
     faults = Faults()
     report = await scene.sweep(content=await scene.worker(store=Hopeless(scene.store, faults))).run()
-    assert (report.removed_blobs, len(await waiting_removals(scene))) == (30, 30)
+    assert (report.removed_blobs, len(await waiting_removals(scene))) == (12, 12)
     assert faults.passed.count("before remove") == len(report.trouble) == 10
     assert "read-only" in report.trouble[0]
     assert (await sweep(scene)) == SweepReport()

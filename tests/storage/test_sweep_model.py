@@ -400,7 +400,7 @@ def check(machine: type[Machine], template: Path, *, examples: int, steps: int, 
 
 def test_short(migrated_file: Path) -> None:
     """A few short lives, over memory."""
-    check(Machine, migrated_file, examples=3, steps=10)
+    check(Machine, migrated_file, examples=2, steps=8)
 
 
 @pytest.mark.slow
