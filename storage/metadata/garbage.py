@@ -42,7 +42,7 @@ class Page(Generic[T, K]):
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A blob that a sweep removes at `not_before` at the earliest, and why; `stored_bytes` come free then."""
+    """A blob that the first sweep from `not_before` on removes, and why; `stored_bytes` come free then."""
 
     blob_id: int
     storage_id: int
@@ -321,7 +321,7 @@ def _doomed(row: Sequence[Any], *, grace_s: int, undelete_s: int, now: int) -> D
         purged_at = max(deleted_at + undelete_s, now)
         loose_at, reason = max(loose_at, purged_at + grace_s * is_renewed), "only deleted manifests need it"
     removed_at = (max(loose_at, now) if condemned_at is None else condemned_at) + grace_s
-    return Doomed(blob_id, storage_id, Digest.parse(digest), stored_bytes, reason, max(removed_at, now))
+    return Doomed(blob_id, storage_id, Digest.parse(digest), stored_bytes, reason, removed_at)
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
