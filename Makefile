@@ -16,12 +16,13 @@ TESTS   := $(VENV)/.tests-installed
 REPORTS := .reports
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-# What is left out of `make check` because it is slow, needs other programs, or must have the machine to itself.
-MARKED   := slow or clients or crash or memory or postgres
+# What is left out of `make check`: what must have the machine to itself, and what only takes its time.
+ALONE    := clients or crash or memory or postgres
+LONG     := slow or served
 LEFT_OUT := $(BIN)/python -m tests.left_out
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check lint unit test marked clients crash lock clean system-packages todays-clients
+.PHONY: help serve check lint unit test long alone clients crash lock clean system-packages todays-clients
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -43,15 +44,18 @@ lint: $(TESTS)
 	$(BIN)/mypy
 
 unit: $(TESTS)
-	$(BIN)/pytest -q -n 2 -m "not ($(MARKED))" --ignore=tests/test_structure.py --junitxml=$(REPORTS)/unit.xml $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "not ($(LONG) or $(ALONE))" --ignore=tests/test_structure.py --junitxml=$(REPORTS)/unit.xml $(ARGS)
+
+long: $(TESTS)
+	$(BIN)/pytest -q -n 2 -m "($(LONG)) and not ($(ALONE))" --junitxml=$(REPORTS)/long.xml $(ARGS)
 
 # One after the other: they measure memory, kill processes and start daemons.
-marked: $(TESTS)
-	$(BIN)/pytest -m "$(MARKED)" --junitxml=$(REPORTS)/marked.xml $(ARGS)
+alone: $(TESTS)
+	$(BIN)/pytest -m "$(ALONE)" --junitxml=$(REPORTS)/alone.xml $(ARGS)
 
 test: system-packages todays-clients $(TESTS) ## everything, after installing what the tests need; says last what was left out
 	@rm -rf $(REPORTS)
-	@status=0; $(MAKE) --no-print-directory check marked || status=$$?; $(LEFT_OUT) $(REPORTS) unit marked; exit $$status
+	@status=0; $(MAKE) --no-print-directory check long alone || status=$$?; $(LEFT_OUT) $(REPORTS) unit long alone; exit $$status
 
 clients: system-packages todays-clients $(TESTS) ## only the tests that drive real registry clients
 	@rm -rf $(REPORTS)

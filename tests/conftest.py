@@ -27,6 +27,17 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+SERVED = ("tests/protocol/", "tests/security/")
+"""Folders whose tests all talk to a served process: they are part of `make test`, not of the quick `make check`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what talks to a served process, by its folder."""
+    for item in items:
+        if item.nodeid.startswith(SERVED):
+            item.add_marker(pytest.mark.served)
+
+
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], Path]:
     """Where a program of `system_packages.PROGRAMS` is; the test is skipped, with the reason, where it is missing."""

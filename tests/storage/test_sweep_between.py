@@ -13,6 +13,8 @@ DATA = b"bytes that may become garbage"
 DIGEST = Digest.of(DATA)
 STEPS = 7
 
+pytestmark = pytest.mark.slow  # each case is quick, but every pair of steps is one: half a minute together
+
 
 async def fresh(scene: Scene) -> None:
     """A blob whose grace period has just ended."""
