@@ -434,7 +434,7 @@ def test_up_sessions_agree_with_the_model(house: House) -> None:
     run_state_machine_as_test(
         partial(UploadMachine, house),  # type: ignore[arg-type]  # any factory will do, its documentation says
         settings=hypothesis.settings(
-            max_examples=8,
+            max_examples=6,
             stateful_step_count=50,
             phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
             suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
