@@ -4,6 +4,7 @@ import mmap
 import multiprocessing
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -19,10 +20,10 @@ from gateway.app import build, open_services, running
 from gateway.cli.first_start import PASSWORD_FILE, prepare
 from gateway.cli.help import Command
 from gateway.cli.options import config_option, data_option, load_settings
-from gateway.config import Settings
+from gateway.config import Server, Settings
 from gateway.logs import configure
 from gateway.wire.settings import WireSettings
-from gateway.wire.sockets import ListenError
+from gateway.wire.sockets import ListenError, reserve
 from gateway.wire.supervisor import supervise
 from gateway.wire.worker import serve as serve_sockets
 from gateway.wire.worker import stop_on_signals
@@ -53,6 +54,7 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
     configure(level=settings.logs.level, form=settings.logs.format)
     try:
         wire = WireSettings.of(settings.server)
+        _require_usable(settings.server)
         admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
         status = supervise(
             partial(_work, settings=settings, wire=wire, admin=admin, announced=mmap.mmap(-1, 1)),
@@ -63,6 +65,21 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
     except (ListenError, StorageError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(status)
+
+
+def _require_usable(server: Server) -> None:
+    """Raise what would stop the workers, before anything is made: the first password is shown only to who serves.
+
+    Raises `ListenError` and OSError; the supervisor and the workers look again.
+    """
+    for sock in reserve(server.listen):
+        sock.close()
+    if server.tls_certificate is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(server.tls_certificate, server.tls_key)
+        except OSError as error:  # bad PEM is one, too
+            files = f"server.tls_certificate {server.tls_certificate} with server.tls_key {server.tls_key}"
+            raise OSError(f"cannot use {files}: {error.strerror or error}") from error
 
 
 def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | None:
@@ -78,18 +95,20 @@ def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | Non
     try:
         outcome = ours.recv()
     except EOFError:
-        outcome = "preparing it ended early; the lines above say why"
+        outcome = f"preparing the data directory {settings.storage.data} ended early; the lines above say why"
     child.join()
     if isinstance(outcome, str):
-        raise click.ClickException(f"cannot use the data directory {settings.storage.data}: {outcome}")
+        raise click.ClickException(outcome)
     return outcome  # type: ignore[no-any-return]  # pipes are untyped; the other end is below
 
 
 def _prepare_into(pipe: Connection, settings: Settings, password: str | None) -> None:
     try:
         pipe.send(trio.run(partial(prepare, settings, password=password)))
-    except (StorageError, AccessError, OSError, ValueError) as error:
-        pipe.send(f"{error}")
+    except AccessError as error:
+        pipe.send(f"cannot make the administrator from SLUICE_ADMIN_PASSWORD: {error}")
+    except (StorageError, OSError, ValueError) as error:
+        pipe.send(f"cannot use the data directory {settings.storage.data}: {error}")
     finally:
         pipe.close()
 
@@ -142,6 +161,10 @@ def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | N
 
 def _docker_host(address: str) -> str:
     """The address as one writes it before an image's name."""
-    place = address.partition("://")[2]
+    scheme, _, place = address.partition("://")
     host, colon, port = place.rpartition(":")
-    return f"localhost:{port}" if colon and host in _LOCAL_NAMES else place
+    if colon and host in _LOCAL_NAMES:
+        return f"localhost:{port}"
+    if "." not in place and ":" not in place and place != "localhost":  # else docker takes it for a user of its hub
+        return f"{place}:{443 if scheme == 'https' else 80}"
+    return place
