@@ -6,6 +6,7 @@ A name may cover several rows: `test_mg_02_04_05_digest` is MG-02, MG-04 and MG-
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,7 @@ def rows_in(name: str) -> Iterator[str]:
         yield from (f"{section.upper()}-{number}" for number in numbers.strip("_").split("_"))
 
 
+@cache
 def rows_tested() -> dict[str, list[str]]:
     """Each id with the tests that have it in their names, of all files that pytest collects."""
     found: dict[str, list[str]] = {}
