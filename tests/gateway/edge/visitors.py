@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,10 +55,17 @@ class Answer:
 
 
 async def ask(
-    app: QuartTrio, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, *, body: bytes = b""
+    app: QuartTrio,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    *,
+    body: bytes = b"",
+    receive: Callable[[], Awaitable[Any]] | None = None,
 ) -> Answer:
-    """One request to an application, by the interface that servers call it by."""
+    """One request to an application, by the interface that servers call it by; `receive` in place of a body."""
     raw_path, _, query = path.partition("?")
+    framing = {} if receive else {"Content-Length": str(len(body))}
     scope: Any = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -69,7 +76,7 @@ async def ask(
         "raw_path": raw_path.encode("latin-1"),
         "query_string": query.encode("latin-1"),
         "root_path": "",
-        "headers": _fields({"Host": HERE.host, "Content-Length": str(len(body)), **(headers or {})}),
+        "headers": _fields({**framing, "Host": HERE.host, **(headers or {})}),
         "client": ("192.0.2.7", 50000),
         "server": ("127.0.0.1", 8080),
         "extensions": {},
@@ -77,13 +84,13 @@ async def ask(
     }
     sent: list[Any] = []
 
-    async def receive() -> Any:
+    async def receive_body() -> Any:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app(scope, receive, send)
+    await app(scope, receive or receive_body, send)
     start, *rest = sent
     return Answer(start["status"], _texts(start["headers"]), b"".join(message.get("body", b"") for message in rest))
 
