@@ -214,17 +214,25 @@ class Content:
         with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
             await self.free(upload.record.storage_id, upload.staging)
 
-    async def commit(self, upload: Upload, digest: Digest, *, repository: RepositoryRecord) -> BlobRecord:
+    async def commit(
+        self,
+        upload: Upload,
+        digest: Digest,
+        *,
+        repository: RepositoryRecord,
+        confirm: Callable[[Transaction], None] | None = None,
+    ) -> BlobRecord:
         """Store the session's bytes as `digest`, link them in its image, and close the session.
 
         Raises `DigestMismatch` (the session is closed then: its bytes are not what the client meant). When it returns,
         the blob survives power loss and may be acknowledged. If it is interrupted, the session is still open and the
         same commit can be repeated; `UploadUnknown` if it was interrupted too long ago for that, or if the session's
-        account or repository was deleted.
+        account or repository was deleted. `confirm` is called first in the committing transaction; what it raises
+        refuses the commit and leaves the session as it is.
         """
         try:
             canonical = await upload.verify(digest)
-            blob = await self._settle(upload, canonical, digest, repository)
+            blob = await self._settle(upload, canonical, digest, repository, confirm)
         except (DigestMismatch, UploadUnknown):
             await self.cancel(upload)
             raise
@@ -235,13 +243,20 @@ class Content:
         return blob
 
     async def _settle(
-        self, upload: Upload, canonical: Digest, digest: Digest, repository: RepositoryRecord
+        self,
+        upload: Upload,
+        canonical: Digest,
+        digest: Digest,
+        repository: RepositoryRecord,
+        confirm: Callable[[Transaction], None] | None,
     ) -> BlobRecord:
         record = upload.record
         stored: StoredObject | None = None
         left = await upload.staging.published()  # by a commit of this session that was interrupted
 
         def settle(tx: Transaction) -> BlobRecord | None:
+            if confirm is not None:
+                confirm(tx)
             now = self.now()
             blob_id = blobs.settle(tx, record.storage_id, canonical, stored, now=now)
             if blob_id is None:

@@ -10,6 +10,7 @@ password hash; times of last use are collected and written by `flush_usage`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from gateway.access.account_names import USER, is_account_name
@@ -139,6 +140,19 @@ class Authenticator:
         return account, limits
 
     # --- live checks, for the exchange too ----------------------------------------------------------------------------
+
+    def renewed(self, tx: Transaction, principal: Principal) -> Principal | None:
+        """The same caller as they are now, for acts that end long after they began; None if they ended meanwhile."""
+        if principal.account is None:
+            return principal
+        account = accounts.get(tx, principal.account.id)
+        if account is None or not self.is_live(account) or account.epoch != principal.account.epoch:
+            return None
+        if principal.credential_id is None:
+            return replace(principal, account=account)
+        credential = credentials.get(tx, principal.credential_id)
+        limits = self.usable_limits(credential, account) if credential is not None else None
+        return replace(principal, account=account, limits=limits) if limits is not None else None
 
     def is_live(self, account: AccountRecord) -> bool:
         """Whether the account may be used at this instant."""

@@ -101,6 +101,18 @@ class Guard:
             return None
         return Call(call.visit, call.principal, found[0], found[1], name, found[2])
 
+    def confirmation(self, call: Call, need: Action) -> "Confirmation":
+        """The same question once more, for the transaction that ends the request: bodies can take hours to come."""
+        return Confirmation(self, call, need)
+
+    def confirm(self, tx: Transaction, call: Call, need: Action) -> RepositoryRecord:
+        """The repository as it is now, if the caller still holds the right there; else the refusal of `enter`."""
+        principal = self._authenticator.renewed(tx, call.principal)
+        found = _look(tx, principal, call.name) if principal is not None else None
+        if found is None or found[0].id != call.repository.id or need not in found[2]:
+            raise self.insufficient(call.visit, call.principal, repository_scope(call.name, need))
+        return found[0]
+
     async def enter_registry(self, visit: Visit) -> Principal:
         """Admit to `/v2/` itself: any account, or any token. Clients learn the scheme here (row CH-02)."""
         principal = await self.identify(visit)
@@ -125,6 +137,18 @@ class Guard:
         """401 with the one Bearer challenge (rows CH-02 to CH-09)."""
         header = challenge(realm=visit.realm(), service=self._service, scope=scope, error=error)
         return RegistryError(Code.UNAUTHORIZED, message, detail=_detail(scope), headers={"WWW-Authenticate": header})
+
+
+class Confirmation:
+    """Called within the writing transaction; afterwards `repository` is the row as that transaction sees it."""
+
+    def __init__(self, guard: Guard, call: Call, need: Action) -> None:
+        self._guard, self._call, self._need = guard, call, need
+        self.repository = call.repository
+
+    def __call__(self, tx: Transaction) -> None:
+        """Raise `RegistryError` 401 if the right has gone since the request began (row A17)."""
+        self.repository = self._guard.confirm(tx, self._call, self._need)
 
 
 def _look(tx: Transaction, principal: Principal, name: str) -> tuple[RepositoryRecord, str, frozenset[Action]] | None:

@@ -10,12 +10,26 @@ from typing import Protocol, runtime_checkable
 
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
-from storage import BlobReader, Digest, Document, FoundBlob, ManifestRecord, RepositoryRecord, Span, TagRecord
+from storage import (
+    BlobReader,
+    Digest,
+    Document,
+    FoundBlob,
+    ManifestRecord,
+    RepositoryRecord,
+    Span,
+    TagRecord,
+    Transaction,
+)
 
 AdmitTag = Callable[[TagRecord | None, str], None]
 """Decides inside the writing transaction whether a tag may be made or moved; raises `RegistryError`."""
 AdmitDelete = Callable[[Sequence[str], Digest], None]
 """Decides whether these tags of a manifest may go; raises `RegistryError`."""
+
+
+Confirm = Callable[[Transaction], None]
+"""Looks at the caller's right once more, inside the writing transaction; raises `RegistryError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,11 @@ class Repository(Protocol):
 class WritableRepository(Repository, Protocol):
     """Reading and writing."""
 
-    async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag) -> None:
-        """Store a manifest and point its tags at it, all or nothing; MANIFEST_BLOB_UNKNOWN, SIZE_INVALID, DENIED."""
+    async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag, confirm: Confirm | None = None) -> None:
+        """Store a manifest and point its tags at it, all or nothing; MANIFEST_BLOB_UNKNOWN, SIZE_INVALID, DENIED.
+
+        `confirm` is called first in the same transaction, `admit` for each tag after it.
+        """
         ...
 
     async def delete_tag(self, image: str, tag: Tag, *, admit: AdmitDelete) -> None:

@@ -19,7 +19,7 @@ from gateway.oci.errors import (
 )
 from gateway.oci.manifest import Descriptor, Manifest
 from gateway.oci.names import Tag
-from gateway.repositories.contract import AdmitDelete, AdmitTag, Push
+from gateway.repositories.contract import AdmitDelete, AdmitTag, Confirm, Push
 from storage import (
     BlobReader,
     BlobUnknown,
@@ -109,10 +109,12 @@ class HostedRepository:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag) -> None:
+    async def put_manifest(self, image: str, push: Push, *, admit: AdmitTag, confirm: Confirm | None = None) -> None:
         """See `contract.WritableRepository.put_manifest`."""
 
         def put(tx: Transaction) -> None:
+            if confirm is not None:
+                confirm(tx)
             now = int(self._clock())
             target = images.ensure(tx, self._record, image, now=now)
             references = _resolve(tx, target, push.manifest)

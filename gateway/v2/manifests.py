@@ -6,7 +6,9 @@ from typing import Final
 from quart import Response
 from quart.wrappers import Request
 
+from gateway.access.actions import Action
 from gateway.edge.call import Call
+from gateway.edge.guard import Confirmation
 from gateway.edge.streams import BodyTooLarge, discard, read_whole
 from gateway.oci import paths
 from gateway.oci.conditions import accepts, if_match, if_none_match
@@ -52,7 +54,8 @@ async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
     manifest = await _parse(v2, content, request.headers.get("Content-Type"))
     names = tuple(dict.fromkeys((reference.name, *extra) if isinstance(reference, Tag) else extra))
     push = Push(Document(digest, manifest.media_type, content), manifest, names, call.account_id)
-    await repository.put_manifest(call.image, push, admit=_admission(v2, call, push, request))
+    confirm = v2.guard.confirmation(call, Action.PUSH)
+    await repository.put_manifest(call.image, push, admit=_admission(v2, call, push, request, confirm), confirm=confirm)
     headers = {"OCI-Subject": str(manifest.subject.digest)} if manifest.subject else {}
     response = created(f"/v2/{call.name}/manifests/{digest}", digest, headers)
     for name in extra:
@@ -119,7 +122,7 @@ async def _parse(v2: V2, content: bytes, content_type: str | None) -> Manifest:
     return await v2.cpu.run(parse, content, content_type, limit_bytes=v2.limits.manifest_bytes)
 
 
-def _admission(v2: V2, call: Call, push: Push, request: Request) -> AdmitTag:
+def _admission(v2: V2, call: Call, push: Push, request: Request, confirmed: Confirmation) -> AdmitTag:
     """Immutability rules and the client's own conditions (row MP-24), decided inside the transaction."""
     move = Move(
         digest=push.document.digest,
@@ -134,6 +137,6 @@ def _admission(v2: V2, call: Call, push: Push, request: Request) -> AdmitTag:
         current = tag.digest if tag else None
         if not if_match(wanted, current) or (current is not None and if_none_match(unwanted, current)):
             raise RegistryError(Code.DENIED, f"tag {name} does not meet the request's condition", status=412)
-        admit_move(call.repository.immutable_tags, tag, name, move)
+        admit_move(confirmed.repository.immutable_tags, tag, name, move)
 
     return admit

@@ -156,7 +156,8 @@ async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int
 
 
 async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Response:
-    await v2.content.commit(upload, digest, repository=call.repository)
+    confirm = v2.guard.confirmation(call, Action.PUSH)
+    await v2.content.commit(upload, digest, repository=call.repository, confirm=confirm)
     return created(f"/v2/{call.name}/blobs/{digest}", digest)
 
 

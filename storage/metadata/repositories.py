@@ -47,13 +47,17 @@ _SELECT = (
     .join(projects, projects.c.id == repositories.c.project_id)
     .join(storages, storages.c.id == repositories.c.storage_id)
 )
+_NAMED = projects.alias("named")
 _IS_CATCH_ALL = repositories.c.is_catch_all.is_(sa.true())
 _HAS_ALIAS = repositories.c.flat_alias_prefix.in_(bindparam("prefixes", expanding=True))
 _GET = _SELECT.where(repositories.c.id == bindparam("repository_id"))
 _FIND = _SELECT.where(projects.c.name == bindparam("project"), repositories.c.name == bindparam("name"))
 _BY_ALIAS = _SELECT.where(_HAS_ALIAS)
 _CATCH_ALL = _SELECT.where(_IS_CATCH_ALL)
-_ALIAS_OR_CATCH_ALL = _SELECT.where(_HAS_ALIAS | _IS_CATCH_ALL)
+# A project's names are its own: the catch-all never serves what begins with an existing project, or whoever may push
+# to the catch-all could put images under names that belong to others.
+_NO_SUCH_PROJECT = ~sa.exists(sa.select(sa.literal(1)).where(_NAMED.c.name == bindparam("project")))
+_ALIAS_OR_CATCH_ALL = _SELECT.where(_HAS_ALIAS | (_IS_CATCH_ALL & _NO_SUCH_PROJECT))
 # The first condition lets the index of project names find the place; the second is the exact one.
 _PAGE = (
     _SELECT.where(
@@ -185,7 +189,8 @@ def route(tx: Connection, name: str) -> tuple[RepositoryRecord, str] | None:
     """The repository that serves the image `name`, and the name that the image has inside it.
 
     In this order: `project/repository/image`; the longest flat alias prefix of whole segments with at least one
-    segment after it; the catch-all. One statement, or two where a full path might have been meant but was not.
+    segment after it; the catch-all, unless the name begins with an existing project. One statement, or two where a
+    full path might have been meant but was not.
     """
     project, *rest = name.split("/")
     if len(rest) > 1 and (record := find(tx, project, rest[0])):
@@ -194,7 +199,7 @@ def route(tx: Connection, name: str) -> tuple[RepositoryRecord, str] | None:
         record = catch_all(tx)
         return (record, name) if record else None
     prefixes = ["/".join((project, *rest[:count])) for count in range(len(rest))]
-    record = _longest(tx.execute(_ALIAS_OR_CATCH_ALL, {"prefixes": prefixes}), prefixes)
+    record = _longest(tx.execute(_ALIAS_OR_CATCH_ALL, {"prefixes": prefixes, "project": project}), prefixes)
     if record is None:
         return None
     prefix = record.flat_alias_prefix

@@ -163,8 +163,8 @@ async def test_a_listing_for_an_account_shows_what_it_may_read(database: Databas
     [
         ("team/app/img", ("team/app", "img")),
         ("team/app/a/b/c", ("team/app", "a/b/c")),
-        ("team/app", ("all/all", "team/app")),  # a full path needs an image
-        ("team/none/img", ("all/all", "team/none/img")),
+        ("team/app", None),  # a full path needs an image, and a project's names are its own
+        ("team/none/img", None),
         ("flat/img", ("team/flat", "img")),
         ("flat/a/b", ("team/flat", "a/b")),
         ("flat/deep/img", ("team/deep", "img")),  # the longest prefix wins
@@ -176,8 +176,8 @@ async def test_a_listing_for_an_account_shows_what_it_may_read(database: Databas
         ("t/a/img", ("t/a", "img")),  # a full path goes before an alias that is the same
     ],
 )
-async def test_which_repository_serves_a_name(database: Database, name: str, expected: tuple[str, str]) -> None:
-    """Full path, then the longest flat alias, then the catch-all."""
+async def test_which_repository_serves_a_name(database: Database, name: str, expected: tuple[str, str] | None) -> None:
+    """Full path, then the longest flat alias, then the catch-all, which leaves the names of projects alone."""
 
     def fill(transaction: Transaction) -> None:
         repository(transaction, "team/app")
@@ -189,8 +189,7 @@ async def test_which_repository_serves_a_name(database: Database, name: str, exp
 
     await database.transaction(fill)
     routed = await database.read(repositories.route, name)
-    assert routed is not None
-    assert (routed[0].full_name, routed[1]) == expected
+    assert (routed and (routed[0].full_name, routed[1])) == expected
 
 
 async def test_without_a_catch_all_other_names_go_nowhere(database: Database) -> None:
@@ -226,6 +225,9 @@ def expected_route(made: list[RepositoryRecord], name: str) -> tuple[str, str] |
     if aliased:
         best = max(aliased, key=lambda each: len(each.flat_alias_prefix or ""))
         return best.full_name, name.removeprefix(f"{best.flat_alias_prefix}/")
+    project, *rest = name.split("/")
+    if rest and project in {each.project for each in made}:
+        return None
     return next(((each.full_name, name) for each in made if each.is_catch_all), None)
 
 
