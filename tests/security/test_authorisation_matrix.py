@@ -340,3 +340,33 @@ def test_the_management_matrix_holds(gateway: Served, private: Place, asked: Ask
             words = objects(gateway, private, act)
 
     assert not wrong, "\n".join([f"{act}:", *wrong])
+
+
+@pytest.mark.parametrize("name", ["anonymous", "outsider"])
+@pytest.mark.parametrize("route", API_ROUTES, ids=lambda route: route.act)
+def test_hidden_and_missing_objects_are_one(
+    gateway: Served, private: Place, asked: Asked, route: Route, name: str
+) -> None:
+    """To who may not see an object, its name and one that nothing has give answers equal byte by byte (row A21)."""
+    _, path, body = API[route.act]
+    hidden = objects(gateway, private, route.act)
+    missing = {
+        **{word: f"{unique('none')}" for word in ("PROJECT", "REPOSITORY", "VICTIM")},
+        "ROBOT": unique("sa$none"),
+        "REPO": f"/repos/{unique('none')}/none",
+        "AT": f"/projects/{unique('none')}",
+        "KEY": "999999999",
+        "TOKEN": "999999999",
+    }
+    answers = []
+    for words in (hidden, missing):
+        url = filled(path if path.startswith("/health") else f"/api/v1{path}", words)
+        value = None if body is None else json.loads(filled(json.dumps(body), words))
+        reply = gateway.api(route.method, url, value, auth=asked.people[name].login)
+        headers = [(key, entry) for key, entry in reply.all_headers if key not in {"date", "x-request-id"}]
+        answers.append((reply.status, headers, reply.body))
+
+    if route.act == "token.create":  # what is shown of one's own differs each time
+        assert [status for status, _, _ in answers] == ([401, 401] if name == "anonymous" else [201, 201])
+    else:
+        assert answers[0] == answers[1]
