@@ -81,6 +81,17 @@ def test_a_module_without_a_docstring_is_found(tmp_path: Path) -> None:
     assert findings == ["storage/digest.py: no module docstring; say what it is for and what it must not know"]
 
 
+def test_an_excuse_that_nobody_needs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception outlives neither its file nor the day on which the file gets its test."""
+    monkeypatch.setattr(architecture, "WITHOUT_TWIN", dict.fromkeys(("storage/gone.py", "storage/content.py"), "why"))
+    long = DOC + "def f():\n    return 1\n" * 20
+    tree = _tree(tmp_path, {"storage/content.py": long, "tests/storage/test_content.py": DOC})
+
+    findings = list(architecture.sources_have_twins(tree))
+
+    assert [finding.split()[3] for finding in findings] == ["storage/content.py,", "storage/gone.py,"]
+
+
 @pytest.mark.usefixtures("no_excuses")
 def test_what_the_architecture_allows_is_not_found(tmp_path: Path) -> None:
     """Imports downwards, exported names, owners and twins pass every rule."""

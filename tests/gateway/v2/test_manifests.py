@@ -119,6 +119,7 @@ async def test_large_manifests_are_read_like_small_ones(registry: Registry, size
     assert (bad.status, bad.codes) == (400, ["MANIFEST_INVALID"])
 
 
+@pytest.mark.slow  # 4 MiB are parsed
 async def test_parsing_large_manifests_lets_others_go_on(registry: Registry) -> None:
     """C3: while one of 4 MiB is parsed, a small request is answered; parsing does not hold the loop."""
     await registry.push_image("v1")
