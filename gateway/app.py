@@ -28,6 +28,7 @@ from gateway.edge.guard import Guard
 from gateway.logs import get_logger
 from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
+from gateway.v2.large import LargeManifests
 from gateway.v2.services import V2
 from storage import (
     BlobStore,
@@ -207,6 +208,7 @@ def _v2(services: Services) -> V2:
         content=services.content,
         database=services.database,
         cpu=Pool("parse", _PARSERS),
+        large=LargeManifests(),
         limits=services.settings.limits,
         service=services.settings.access.service,
         body_idle_s=services.settings.server.body_idle_timeout_s,

@@ -19,6 +19,7 @@ from gateway.oci.strict_json import LARGE_BYTES
 from gateway.policy.immutability import Move, admit_delete, admit_move
 from gateway.repositories.contract import AdmitTag, Push, WritableRepository
 from gateway.v2.answers import content_headers, created, empty, entity
+from gateway.v2.large import LARGE_BYTES as LARGE_MANIFEST_BYTES
 from gateway.v2.services import V2
 from storage import Digest, Document, TagRecord
 
@@ -32,7 +33,8 @@ _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 async def get(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:
     """The manifest's exact bytes, whatever Range says; 304 if the client has them (rows MG-01 to MG-14)."""
     reference = parse_reference(target.reference_text, writing=False)
-    document = await v2.open_repository(call.repository).manifest(call.image, reference)
+    repository = v2.open_repository(call.repository)
+    document = await repository.manifest(call.image, reference)
     by_tag = isinstance(reference, Tag)
     if by_tag and not accepts(request.headers.getlist("Accept"), document.media_type):
         raise manifest_unknown(
@@ -41,6 +43,8 @@ async def get(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
     headers = content_headers(document.digest) | {"Cache-Control": "no-cache" if by_tag else _IMMUTABLE}
     if if_none_match(request.headers.get("If-None-Match"), document.digest):
         return empty(304, headers)
+    if document.size_bytes >= LARGE_MANIFEST_BYTES:
+        return v2.large.answer(repository, call.image, document, headers)
     return entity(document.content, document.media_type, headers)
 
 
@@ -49,13 +53,15 @@ async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
     repository = _writable(v2, call)
     reference = parse_reference(target.reference_text, writing=True)
     extra = _tags_asked(request)
-    content = await _read(v2, request)
-    digest = _digest_of(content, reference, request)
-    manifest = await _parse(v2, content, request.headers.get("Content-Type"))
-    names = tuple(dict.fromkeys((reference.name, *extra) if isinstance(reference, Tag) else extra))
-    push = Push(Document(digest, manifest.media_type, content), manifest, names, call.account_id)
-    confirm = v2.guard.confirmation(call, Action.PUSH)
-    await repository.put_manifest(call.image, push, admit=_admission(v2, call, push, request, confirm), confirm=confirm)
+    async with v2.large.room(request.content_length):
+        content = await _read(v2, request)
+        digest = _digest_of(content, reference, request)
+        manifest = await _parse(v2, content, request.headers.get("Content-Type"))
+        names = tuple(dict.fromkeys((reference.name, *extra) if isinstance(reference, Tag) else extra))
+        push = Push(Document(digest, manifest.media_type, content), manifest, names, call.account_id)
+        confirm = v2.guard.confirmation(call, Action.PUSH)
+        admit = _admission(v2, call, push, request, confirm)
+        await repository.put_manifest(call.image, push, admit=admit, confirm=confirm)
     headers = {"OCI-Subject": str(manifest.subject.digest)} if manifest.subject else {}
     response = created(f"/v2/{call.name}/manifests/{digest}", digest, headers)
     for name in extra:

@@ -7,6 +7,7 @@ from gateway.access.exchange import TokenService
 from gateway.config import Limits
 from gateway.edge.guard import Guard
 from gateway.repositories.opening import OpenRepository
+from gateway.v2.large import LargeManifests
 from storage import Content, Database, Pool
 
 
@@ -20,6 +21,7 @@ class V2:
     content: Content
     database: Database
     cpu: Pool
+    large: LargeManifests
     limits: Limits
     service: str
     body_idle_s: float

@@ -24,8 +24,8 @@ from gateway.v2.answers import document
 from gateway.v2.services import V2
 
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-# A form with a password of 1 KiB, a token and 64 scopes stays below a quarter of this.
-_FORM_BYTES: Final = 64 * 1024
+# A form with a password of 1 KiB, a token and 64 scopes stays below this.
+_FORM_BYTES: Final = 32 * 1024
 _FORM_FIELDS: Final = 100
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 

@@ -199,7 +199,10 @@ def test_mp_14_up_to_four_mebibytes(gateway: Served, name: str, image: bytes) ->
     """3.95 MB is accepted; one byte more than 4 MiB is 413, announced or not."""
     assert image
     filler = "x" * 3_950_000
-    assert put(gateway, name, "big", variant(annotations={"filler": filler})).status == 201
+    big = variant(annotations={"filler": filler})
+    assert put(gateway, name, "big", big).status == 201
+    assert gateway.admin("GET", f"/v2/{name}/manifests/big").body == big
+    assert gateway.admin("HEAD", f"/v2/{name}/manifests/big").headers["content-length"] == str(len(big))
     tail = b" " * (4 * 2**20 + 1 - len(variant()))
 
     announced = put(gateway, name, "over", variant() + tail)
