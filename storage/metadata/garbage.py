@@ -215,6 +215,13 @@ _DAMAGED = (
     .where(blobs.c.id == bindparam("blob_id"), blobs.c.key == bindparam("of_key"))
     .values(damaged_at=bindparam("now"))
 )
+_SOUND = (
+    sa.update(blobs)
+    .where(
+        blobs.c.id == bindparam("blob_id"), blobs.c.key == bindparam("of_key"), blobs.c.damaged_at == bindparam("since")
+    )
+    .values(damaged_at=None, verified_at=bindparam("now"))
+)
 _IMAGES_OF = (
     sa.select(images.c.full_name)
     .join(links, links.c.image_id == images.c.id)
@@ -375,6 +382,12 @@ def mark_damaged(tx: Connection, blob: BlobRecord, *, now: int) -> bool:
     False if it was healed or removed meanwhile.
     """
     return tx.execute(_DAMAGED, {"blob_id": blob.id, "of_key": blob.stored.key, "now": now}).rowcount > 0
+
+
+def mark_sound(tx: Connection, blob: BlobRecord, *, now: int) -> bool:
+    """The stored bytes of a damaged blob are what its row says after all; False if the row has changed meanwhile."""
+    values = {"blob_id": blob.id, "of_key": blob.stored.key, "since": blob.damaged_at, "now": now}
+    return tx.execute(_SOUND, values).rowcount > 0
 
 
 def images_of(tx: Connection, blob_id: int) -> list[str]:

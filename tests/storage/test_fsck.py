@@ -1,5 +1,6 @@
 """fsck: what it finds, what repairing does and does not do, and that a push heals."""
 
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from storage import (
     StoredObject,
     Unavailable,
 )
+from storage.metadata import garbage
 from tests.storage.failing import FailingDatabase, FailingStore, Faults, InterruptedDatabase, commit, publish_only
 from tests.storage.place import objects_of
 from tests.storage.scene import GRACE_S, Scene
@@ -183,7 +185,7 @@ async def orphan(scene: Scene) -> str:
 
 
 async def test_orphan(scene: Scene) -> None:
-    """An object that no row has is found when it is old enough; repair hands it to the sweep."""
+    """An object that no row has is found when it is old enough; repair puts it aside."""
     await scene.push(DATA)
     key = await orphan(scene)
     scene.clock.advance(GRACE_S - 1)
@@ -244,6 +246,108 @@ async def test_superfluous_copies_are_no_orphans(scene: Scene) -> None:
     assert len(await objects_of(scene.store)) == 2
     scene.clock.advance(GRACE_S + 1)
     assert await check(scene) == []
+
+
+async def publish_orphans(scene: Scene, count: int) -> None:
+    """So many objects without a row, old enough to be judged."""
+    for number in range(count):
+        data = b"orphan %d" % number
+        async with scene.store.stage(f"orphan-{number}", create=True) as staging:
+            await staging.write(data, Hasher())
+            await staging.publish(Digest.of(data))
+            await staging.discard()
+    scene.clock.advance(GRACE_S + 1)
+
+
+async def test_orphan_is_put_aside_with_its_bytes(directory_scene: Scene, tmp_path: Path) -> None:
+    """What repair takes out of the store lies in quarantine, and no sweep removes it from there."""
+    await orphan(directory_scene)
+    directory_scene.clock.advance(GRACE_S + 1)
+    (finding,) = await check(directory_scene, repair=True)
+    assert finding.repaired
+    assert (await directory_scene.sweep().run()).trouble == []
+    (aside,) = (tmp_path / "blobs" / "quarantine").iterdir()
+    assert aside.read_bytes() == b"orphan"
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+async def test_store_of_another_database(scene: Scene, rows: int) -> None:
+    """Beside a fresh or older database repair touches no object, and says why."""
+    for number in range(rows):
+        await scene.push(b"%d" % number)
+    await publish_orphans(scene, 11)
+    before = await objects_of(scene.store)
+    findings = await check(scene, repair=True)
+    assert {(each.kind, each.repaired) for each in findings} == {("orphan", False)}
+    assert "older backup" in findings[0].detail
+    await scene.sweep().run()
+    assert len(findings) == 11
+    assert await objects_of(scene.store) == before
+
+
+# --- marks and lost disks -------------------------------------------------------------------------------------------
+
+
+async def mark(scene: Scene) -> None:
+    """Mark the whole blob as damaged, as a disk with a bad day would have it."""
+    found = await scene.find(DIGEST)
+    assert await scene.database.transaction(garbage.mark_damaged, found.record, now=scene.clock.now)
+
+
+async def test_marked_blob_that_is_whole(scene: Scene) -> None:
+    """A healthy blob with a mark is read again: repair clears the mark and puts nothing aside."""
+    await scene.push(DATA)
+    await mark(scene)
+    (finding,) = await check(scene)
+    assert (finding.kind, finding.repaired) == ("damaged", False)
+    (finding,) = await check(scene, repair=True)
+    assert (finding.kind, finding.repaired) == ("healed", True)
+    assert await scene.pull(DIGEST) == DATA
+    assert await check(scene) == []
+
+
+async def test_most_blobs_are_missing(scene: Scene) -> None:
+    """When most of a storage is gone at once, repair marks nothing and says that it looks unmounted."""
+    digests = [await scene.push(b"%d" % number) for number in range(12)]
+    for digest in digests[1:]:
+        await scene.store.remove((await scene.find(digest)).record.stored.key)
+    findings = await check(scene, repair=True)
+    assert {(each.kind, each.repaired) for each in findings} == {("missing", False)}
+    assert len(findings) == 11
+    assert "unmounted" in findings[0].detail
+    for digest in digests:
+        assert (await scene.find(digest)).record.damaged_at is None
+
+
+class BadSector(FailingStore):
+    """A store on which one blob cannot be read."""
+
+    def __init__(self, inner: BlobStore, digest: Digest) -> None:
+        super().__init__(inner, Faults())
+        self._digest = digest
+
+    @asynccontextmanager
+    async def open(self, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
+        """Fail as `storage.durable` does."""
+        if stored.digest == self._digest:
+            raise Unavailable("Input/output error") from OSError(errno.EIO, "Input/output error")
+        async with super().open(stored, span) as reader:
+            yield reader
+
+
+async def test_unreadable_blob(scene: Scene) -> None:
+    """A bad sector is one finding; the check goes on behind it, and when the bytes come back the mark goes."""
+    await scene.push(DATA)
+    await scene.push(b"behind it")
+    content = await scene.worker(store=BadSector(scene.store, DIGEST))
+    fsck = Fsck(scene.database, content, repair=True, grace_s=GRACE_S, clock=scene.clock)
+    async with fsck.findings() as found:
+        assert [(each.kind, each.repaired) async for each in found] == [("unreadable", True)]
+    assert fsck.totals.blobs == 2
+    with pytest.raises(BlobUnknown):
+        await scene.find(DIGEST)
+    assert [each.kind for each in await check(scene, repair=True)] == ["healed"]
+    assert await scene.pull(DIGEST) == DATA
 
 
 # --- beside a serving gateway ---------------------------------------------------------------------------------------
