@@ -252,13 +252,14 @@ class Content:
     ) -> BlobRecord:
         record = upload.record
         stored: StoredObject | None = None
+        broken: str | None = None
         left = await upload.staging.published()  # by a commit of this session that was interrupted
 
         def settle(tx: Transaction) -> BlobRecord | None:
             if confirm is not None:
                 confirm(tx)
             now = self.now()
-            blob_id = blobs.settle(tx, record.storage_id, canonical, stored, now=now)
+            blob_id = blobs.settle(tx, record.storage_id, canonical, stored, broken=broken, now=now)
             if blob_id is None:
                 return None
             if not uploads.delete(tx, record.id):  # its account or repository was deleted meanwhile
@@ -272,11 +273,26 @@ class Content:
             return blobs.find(tx, record.storage_id, canonical)
 
         for _ in range(_SETTLE_ATTEMPTS):
-            if not await self._database.read(blobs.is_stored, record.storage_id, canonical):
+            found = await self._database.read(blobs.find, record.storage_id, canonical)
+            broken = await self._broken_key(found)
+            if found is None or broken is not None:
                 stored = await upload.staging.publish(canonical)
             if (blob := await self._database.transaction(settle)) is not None:
                 return blob
         raise Unavailable(f"blob {canonical} is being removed over and over: look at the garbage collection settings")
+
+    async def _broken_key(self, found: BlobRecord | None) -> str | None:
+        """The row's key if nobody can rely on what lies under it: bytes are never dropped for a copy not looked at."""
+        if found is None:
+            return None
+        key = found.stored.key
+        if found.damaged_at is not None:
+            return key
+        try:
+            there = await self.store(found.storage_id).stat(key)
+        except (BlobUnknown, Damaged, Unavailable):
+            return key
+        return None if there.size_bytes == found.stored.size_bytes else key
 
     # --- links --------------------------------------------------------------------------------------------------
 

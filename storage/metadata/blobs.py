@@ -111,12 +111,6 @@ def find(tx: Connection, storage_id: int, digest: Digest) -> BlobRecord | None:
     return record(row) if row else None
 
 
-def is_stored(tx: Connection, storage_id: int, digest: Digest) -> bool:
-    """Whether a good copy is there now; only a hint, because the sweep may condemn it a moment later."""
-    found = find(tx, storage_id, digest)
-    return found is not None and found.damaged_at is None
-
-
 def linked(tx: Connection, image_id: int, digest: Digest) -> tuple[BlobRecord, int] | None:
     """The blob that the image may read under this digest, with the time of its link; damaged ones are absent."""
     row = tx.execute(_LINKED, {"image_id": image_id, "digest": str(digest)}).one_or_none()
@@ -133,17 +127,26 @@ def linked_sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> di
     return found
 
 
-def settle(tx: Connection, storage_id: int, digest: Digest, stored: StoredObject | None, *, now: int) -> int | None:
+def settle(
+    tx: Connection,
+    storage_id: int,
+    digest: Digest,
+    stored: StoredObject | None,
+    *,
+    now: int,
+    broken: str | None = None,
+) -> int | None:
     """Make sure that a good copy of `digest` (sha256) is on record, and give its id.
 
     `stored` is the caller's own fresh copy, or None when it relied on one that was there. None is returned when that
-    one has gone meanwhile: publish, and settle again. A copy that turns out to be superfluous is put among the
+    one has gone meanwhile: publish, and settle again. A row whose key is `broken` (the caller looked, and did not find
+    it whole) is healed, as one that is marked damaged. A copy that turns out to be superfluous is put among the
     removals. Ends any condemnation, under the row's lock, which the sweep takes too. Raises `UploadUnknown` when the
     caller's copy is needed but was given up long ago (fsck took it for an orphan): only new bytes help.
     """
     row = tx.execute(_BY_DIGEST_LOCKED, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
     found = record(row) if row else None
-    if found is not None and found.damaged_at is None:
+    if found is not None and found.damaged_at is None and found.stored.key != broken:
         if found.condemned_at is not None:
             tx.execute(_REVIVE, {"blob_id": found.id})
         if stored is not None and stored.key != found.stored.key:

@@ -11,7 +11,7 @@ _FIND = sa.select(leases.c.holder, leases.c.expires_at).where(_BY_NAME)
 _INSERT = sa.insert(leases)
 _TAKE = (
     sa.update(leases)
-    .where(_BY_NAME, _HELD_BY | (leases.c.expires_at <= bindparam("now")))
+    .where(_BY_NAME, _HELD_BY | (leases.c.expires_at <= bindparam("now")) | (leases.c.expires_at > bindparam("wrong")))
     .values(holder=bindparam("by"), expires_at=bindparam("until"))
 )
 _RENEW = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=bindparam("until"))
@@ -20,12 +20,21 @@ _LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
 
 
 def take(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
-    """Hold the lease until `now + lifetime_s`; False if another holds it. Taking one's own again renews it."""
+    """Hold the lease until `now + lifetime_s`; False if another holds it. Taking one's own again renews it.
+
+    An end more than two lifetimes ahead was written by a wrong clock and holds nobody off: one is the lease's own, one
+    is for clocks that differ a little and a `now` that has waited for the write lock.
+    """
     until = now + lifetime_s
     if tx.execute(_FIND, {"lease": name}).one_or_none() is None:
         tx.execute(_INSERT, {"name": name, "holder": holder, "expires_at": until})
         return True
-    return tx.execute(_TAKE, {"lease": name, "by": holder, "now": now, "until": until}).rowcount > 0
+    return (
+        tx.execute(
+            _TAKE, {"lease": name, "by": holder, "now": now, "until": until, "wrong": until + lifetime_s}
+        ).rowcount
+        > 0
+    )
 
 
 def renew(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:

@@ -1,8 +1,10 @@
 """The commit: whatever fails at whatever point, nothing acknowledged is lost and the same commit can be repeated."""
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,6 +243,30 @@ async def test_superfluous_copy_is_freed(scene: Scene) -> None:
     assert report.trouble == []
     assert len(await objects_of(scene.store)) == 1
     assert await scene.pull(Digest.of(data)) == await scene.pull(Digest.of(data), "second") == data
+
+
+@pytest.mark.parametrize("loss", ["absent", "short", "unreadable"])
+async def test_push_heals_a_copy_that_nobody_noticed_was_lost(
+    directory_scene: Scene, tmp_path: Path, loss: str
+) -> None:
+    """A push is not acknowledged for a stored copy that is not there: its own bytes take the place."""
+    scene, data = directory_scene, b"thought to be there"
+    worker = scene.content
+    await scene.push(data)
+    path = tmp_path / "blobs" / (await scene.find(Digest.of(data))).record.stored.key
+    if loss == "absent":
+        path.unlink()
+    elif loss == "short":
+        path.chmod(0o600)
+        os.truncate(path, 3)
+    else:
+        faults = Faults()
+        worker = await scene.worker(store=FailingStore(scene.store, faults))
+        faults.arm_at("before stat", Unavailable("a bad sector"))
+    await scene.push(data, content=worker)
+    assert await scene.pull(Digest.of(data)) == data
+    assert (await scene.find(Digest.of(data))).record.stored.key not in str(path)
+    await assert_only_linked(scene, data)
 
 
 async def interrupted_worker(scene: Scene, action: Callable[[], Awaitable[object]]) -> Content:

@@ -16,6 +16,12 @@ def found(tx: Transaction, name: object) -> BlobRecord:
     return record
 
 
+def is_good(tx: Transaction) -> bool:
+    """Whether a copy of "a" is on record that readers may have."""
+    record = blobs.find(tx, 1, digest("a"))
+    return record is not None and record.damaged_at is None
+
+
 def removals(tx: Transaction) -> list[str]:
     """Keys on the list of removals."""
     return [each.key for each in garbage.removals_due(tx, after=FIRST_REMOVAL, limit=100)]
@@ -27,11 +33,27 @@ async def test_settle_a_new_copy(database: Database) -> None:
     def act(tx: Transaction) -> None:
         image(tx)
         assert blobs.find(tx, 1, digest("a")) is None
-        assert not blobs.is_stored(tx, 1, digest("a"))
+        assert not is_good(tx)
         assert blobs.settle(tx, 1, digest("a"), None, now=NOW) is None
         blob_id = blobs.settle(tx, 1, digest("a"), copy("a"), now=NOW)
         assert found(tx, "a") == BlobRecord(blob_id or 0, 1, copy("a"), None, None)
-        assert blobs.is_stored(tx, 1, digest("a"))
+        assert is_good(tx)
+
+    await database.transaction(act)
+
+
+async def test_settle_a_broken_copy(database: Database) -> None:
+    """A row with the key that was found broken takes the new copy; one that has another key by now keeps it."""
+
+    def act(tx: Transaction) -> None:
+        image(tx)
+        first = blob(tx, "a")
+        old = found(tx, "a").stored.key
+        assert blobs.settle(tx, 1, digest("a"), copy("a", "second"), broken=old, now=NOW) == first
+        assert found(tx, "a").stored == copy("a", "second")
+        assert removals(tx) == [old]
+        assert blobs.settle(tx, 1, digest("a"), copy("a", "third"), broken=old, now=NOW) == first
+        assert found(tx, "a").stored == copy("a", "second")
 
     await database.transaction(act)
 
@@ -73,7 +95,7 @@ async def test_settle_heals_a_damaged_row(database: Database) -> None:
         blob_id = blob(tx, "a")
         garbage.condemn(tx, [blob_id], now=NOW)
         assert garbage.mark_damaged(tx, found(tx, "a"), now=NOW)
-        assert not blobs.is_stored(tx, 1, digest("a"))
+        assert not is_good(tx)
         assert blobs.settle(tx, 1, digest("a"), None, now=NOW) is None
         assert blobs.settle(tx, 1, digest("a"), copy("a", "fresh"), now=NOW) == blob_id
         assert found(tx, "a") == BlobRecord(blob_id, 1, copy("a", "fresh"), None, None)

@@ -31,6 +31,14 @@ async def test_a_lease_ends_by_time_and_then_another_may_have_it(database: Datab
     assert not await database.transaction(leases.take, "gc", holder="a", now=NOW + 71, lifetime_s=60)
 
 
+async def test_lease_of_a_wrong_clock(database: Database) -> None:
+    """A lease that ends later than any could is taken at once, one that ends as late as it may is not."""
+    for ahead_s, is_free in ((0, False), (60, False), (61, True), (10**9, True)):
+        name = f"gc-{ahead_s}"
+        await database.transaction(leases.take, name, holder="a", now=NOW + ahead_s, lifetime_s=60)
+        assert await database.transaction(leases.take, name, holder="b", now=NOW, lifetime_s=60) == is_free
+
+
 async def test_renewing_moves_the_end(database: Database) -> None:
     """A renewed lease is not free when it would have been; a lease that never was cannot be renewed."""
     assert not await database.transaction(leases.renew, "gc", holder="a", now=NOW, lifetime_s=60)
