@@ -3,10 +3,10 @@
 Methods raise `RegistryError` with the code the specification gives, and storage's own errors as they are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
@@ -21,6 +21,8 @@ from storage import (
     TagRecord,
     Transaction,
 )
+
+T = TypeVar("T")
 
 AdmitTag = Callable[[TagRecord | None, str], None]
 """Decides inside the writing transaction whether a tag may be made or moved; raises `RegistryError`."""
@@ -67,9 +69,20 @@ class Repository(Protocol):
         ...
 
     async def referrers(
-        self, image: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
-    ) -> list[ManifestRecord]:
-        """Manifests with this subject, by digest beyond `after`; none for unknown subjects and images (row RF-04)."""
+        self,
+        image: str,
+        subject: Digest,
+        *,
+        artifact_type: str | None,
+        after: str,
+        limit: int,
+        build: Callable[[Iterator[ManifestRecord]], T],
+    ) -> T:
+        """What `build` makes of the manifests with this subject, up to `limit`, by digest beyond `after`.
+
+        There are none for unknown subjects and images (row RF-04). `build` is called once, in a thread, and the rows
+        are read as it takes them: it bounds what is read (RF-10), must not wait and must not keep the iterator.
+        """
         ...
 
 

@@ -6,8 +6,9 @@ references are written with it, so that garbage collection never has to read it 
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from gateway.oci.errors import (
     RegistryError,
@@ -36,6 +37,8 @@ from storage import (
     Transaction,
 )
 from storage.metadata import blobs, images, manifests, tags
+
+T = TypeVar("T")
 
 
 class HostedRepository:
@@ -95,15 +98,24 @@ class HostedRepository:
         return names
 
     async def referrers(
-        self, image: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
-    ) -> list[ManifestRecord]:
+        self,
+        image: str,
+        subject: Digest,
+        *,
+        artifact_type: str | None,
+        after: str,
+        limit: int,
+        build: Callable[[Iterator[ManifestRecord]], T],
+    ) -> T:
         """See `contract.Repository.referrers`."""
 
-        def page(tx: Transaction) -> list[ManifestRecord]:
+        def page(tx: Transaction) -> T:
             found = images.find(tx, self._record.id, image)
             if found is None:
-                return []
-            return manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
+                return build(iter(()))
+            return build(
+                manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
+            )
 
         return await self._database.survey(page)
 

@@ -1,6 +1,9 @@
 """Referrers: the manifests whose subject is a digest (rows RF). Always 200 to who may pull, also for the unknown."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from quart import Response
@@ -13,9 +16,9 @@ from gateway.oci.names import parse_digest
 from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
 from gateway.v2.answers import entity
 from gateway.v2.services import V2
-from storage import ManifestRecord
+from storage import Digest, ManifestRecord
 
-# One page is at most 4 MiB of JSON (row RF-10); this many rows are read to fill it, 4 KiB of annotations each.
+# One page is at most 4 MiB of JSON (row RF-10) and this many rows: with 4 KiB of annotations each they fill it.
 _ROWS: Final = 1000
 
 
@@ -24,16 +27,42 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
     subject = parse_digest(target.digest_text)
     wanted = request.args.get("artifactType")
     repository = v2.open_repository(call.repository)
-    rows = await repository.referrers(
-        call.image, subject, artifact_type=wanted, after=cursor(request.args.get("last")), limit=_ROWS + 1
+    page = await repository.referrers(
+        call.image,
+        subject,
+        artifact_type=wanted,
+        after=cursor(request.args.get("last")),
+        limit=_ROWS + 1,
+        build=lambda rows: _page(rows, limit_bytes=v2.limits.manifest_bytes),
     )
-    body, shown = build_page([_referrer(row) for row in rows[:_ROWS]], limit_bytes=v2.limits.manifest_bytes)
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}
-    if shown < len(rows) and shown:
+    if page.next_after is not None:
         extra = {"artifactType": wanted} if wanted is not None else {}
         path = f"/v2/{target.name}/referrers/{subject}"
-        headers["Link"] = next_link(path, last=str(rows[shown - 1].digest), n=None, extra=extra)
-    return entity(body, CONTENT_TYPE, headers)
+        headers["Link"] = next_link(path, last=str(page.next_after), n=None, extra=extra)
+    return entity(page.body, CONTENT_TYPE, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """An index as it is sent, and the last digest in it if more follow."""
+
+    body: bytes
+    next_after: Digest | None
+
+
+def _page(rows: Iterator[ManifestRecord], *, limit_bytes: int) -> _Page:
+    """The first page of the rows; takes only as many as fit, one more, and no more than `_ROWS` + 1."""
+    read: list[Digest] = []
+
+    def referrers() -> Iterator[Referrer]:
+        for row in islice(rows, _ROWS):
+            read.append(row.digest)
+            yield _referrer(row)
+
+    body, shown = build_page(referrers(), limit_bytes=limit_bytes)
+    more = shown < len(read) or next(rows, None) is not None
+    return _Page(body, read[shown - 1] if more else None)
 
 
 def _referrer(row: ManifestRecord) -> Referrer:

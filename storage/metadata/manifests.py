@@ -4,7 +4,8 @@ A deleted manifest keeps its row and references for the undelete window: its blo
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
@@ -12,6 +13,10 @@ from sqlalchemy import Connection, bindparam
 from storage.digest import Digest
 from storage.metadata.tables import manifest_references, manifests, tags
 from storage.records import Document, ManifestRecord, ReferenceRecord
+
+# What is read at once of a listing; a manifest's size bounds its annotations, so this is what a survey holds.
+_STEP_BYTES: Final = 2**20
+_STEP_ROWS: Final = 500
 
 _COLUMNS = (
     manifests.c.id,
@@ -78,8 +83,10 @@ _RESTORE = (
     sa.update(manifests).where(manifests.c.id == bindparam("manifest_id")).values(deleted_at=None, deleted_tags=None)
 )
 _DELETED_TAGS = sa.select(manifests.c.deleted_tags).where(manifests.c.id == bindparam("manifest_id"))
+# First the keys, then rows a few at a time: 1,000 rows with 4 MiB of annotations each would be gigabytes. The size of
+# the whole manifest stands for the length of its annotations, which no database tells without reading them.
 _REFERRERS = (
-    sa.select(*_COLUMNS)
+    sa.select(manifests.c.id, manifests.c.size_bytes)
     .where(
         manifests.c.image_id == bindparam("image_id"),
         manifests.c.subject == bindparam("subject"),
@@ -89,6 +96,7 @@ _REFERRERS = (
     .order_by(manifests.c.digest)
 )
 _REFERRERS_OF_TYPE = _REFERRERS.where(manifests.c.artifact_type == bindparam("artifact_type"))
+_OF_IDS = sa.select(*_COLUMNS).where(manifests.c.id.in_(bindparam("ids", expanding=True))).order_by(manifests.c.digest)
 _REFERENCES = (
     sa.select(
         manifest_references.c.role,
@@ -213,13 +221,34 @@ def restore(tx: Connection, manifest_id: int) -> list[str]:
 
 def referrers(
     tx: Connection, image_id: int, subject: Digest, *, artifact_type: str | None, after: str, limit: int
-) -> list[ManifestRecord]:
-    """Manifests whose subject is this digest, by digest beyond `after`, optionally of one artifact type."""
+) -> Iterator[ManifestRecord]:
+    """Manifests whose subject is this digest, by digest beyond `after`, optionally of one artifact type.
+
+    Reads as it is iterated, inside the transaction: who stops early has read, and held, about 1 MiB or one manifest's
+    annotations more than it took, however many follow.
+    """
     values = {"image_id": image_id, "subject": str(subject), "after": after}
-    if artifact_type is None:
-        return [_record(row) for row in tx.execute(_REFERRERS.limit(limit), values)]
-    values["artifact_type"] = artifact_type
-    return [_record(row) for row in tx.execute(_REFERRERS_OF_TYPE.limit(limit), values)]
+    query = _REFERRERS
+    if artifact_type is not None:
+        query = _REFERRERS_OF_TYPE
+        values["artifact_type"] = artifact_type
+    for ids in _steps([tuple(row) for row in tx.execute(query.limit(limit), values)]):
+        for row in tx.execute(_OF_IDS, {"ids": ids}).all():
+            yield _record(row)
+
+
+def _steps(keys: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The ids in order, in portions of at most `_STEP_BYTES` and `_STEP_ROWS`; one that is larger comes alone."""
+    step: list[int] = []
+    step_bytes = 0
+    for manifest_id, size_bytes in keys:
+        if step and (step_bytes + size_bytes > _STEP_BYTES or len(step) == _STEP_ROWS):
+            yield step
+            step, step_bytes = [], 0
+        step.append(manifest_id)
+        step_bytes += size_bytes
+    if step:
+        yield step
 
 
 def references(tx: Connection, manifest_id: int) -> list[ReferenceRecord]:

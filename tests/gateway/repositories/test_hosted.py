@@ -1,6 +1,8 @@
 """A hosted repository: what may be pushed over what, all or nothing; what reading gives; and what stays apart."""
 
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import trio
 from gateway.oci.errors import Code, RegistryError, denied
 from gateway.oci.names import Tag
 from gateway.repositories.contract import WritableRepository
-from storage import Digest, Document, Span, TagRecord, Transaction, Unavailable
+from storage import Digest, Document, ManifestRecord, Span, TagRecord, Transaction, Unavailable
 from storage.metadata import images, manifests, tags
 from tests.gateway.repositories.shelf import (
     CONFIG,
@@ -284,7 +286,7 @@ async def test_tags_come_in_pages_in_bytewise_order(shelf: Shelf) -> None:
 
 
 async def _referrers_of(shelf: Shelf, subject: Digest, **asked: Any) -> Any:
-    given = {"artifact_type": None, "after": "", "limit": 100, **asked}
+    given = {"artifact_type": None, "after": "", "limit": 100, "build": list, **asked}
     return await shelf.hosted.referrers("app", subject, **given)
 
 
@@ -307,7 +309,19 @@ async def test_referrers_by_digest_and_type_in_pages(shelf: Shelf) -> None:
     page = await _referrers_of(shelf, ABSENT, after=str(made[0]), limit=1)
     assert [row.digest for row in page] == [made[1]]
     assert await _referrers_of(shelf, Digest.of(IMAGE)) == []
-    assert await shelf.hosted.referrers("never", ABSENT, artifact_type=None, after="", limit=9) == []
+    assert await shelf.hosted.referrers("never", ABSENT, artifact_type=None, after="", limit=9, build=list) == []
+
+
+async def test_a_page_of_referrers_is_built_off_the_loop(shelf: Shelf) -> None:
+    """Megabytes of annotations are made into a page in a thread, for unknown images too; the others go on."""
+    await shelf.image()
+
+    def build(rows: Iterator[ManifestRecord]) -> tuple[int, int]:
+        return threading.get_ident(), len(list(rows))
+
+    for image in ("app", "never"):
+        thread, count = await shelf.hosted.referrers(image, ABSENT, artifact_type=None, after="", limit=9, build=build)
+        assert (thread != threading.get_ident(), count) == (True, 0)
 
 
 # --- what stays apart ----------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ async def test_a_deleted_referrer_is_not_listed(shelf: Shelf) -> None:
     referrer = await shelf.put(image_manifest(CONFIG, subject=about))
 
     async def listed() -> list[ManifestRecord]:
-        return await shelf.hosted.referrers("app", subject, artifact_type=None, after="", limit=10)
+        return await shelf.hosted.referrers("app", subject, artifact_type=None, after="", limit=10, build=list)
 
     await shelf.delete(subject)
     assert [row.digest for row in await listed()] == [referrer]

@@ -12,7 +12,7 @@ from gateway.app import build
 from gateway.oci.paths import METHODS, Base, Catalog, Target, Token, Unknown
 from gateway.repositories.contract import Repository
 from gateway.v2.routes import ROUTES, Method
-from storage import BlobReader, Digest, Document, FoundBlob, ManifestRecord, RepositoryRecord, Span, Transaction
+from storage import BlobReader, Digest, Document, FoundBlob, RepositoryRecord, Span, Transaction
 from storage.metadata import projects, storages
 from tests.gateway.edge.visitors import Answer, ask
 from tests.gateway.registry import CONFIG, NAME, Registry
@@ -189,11 +189,9 @@ class ReadOnly:
         """See `Repository`."""
         return await self.inner.tags(image, after=after, limit=limit)
 
-    async def referrers(
-        self, image: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
-    ) -> list[ManifestRecord]:
+    async def referrers(self, image: str, subject: Digest, **asked: Any) -> Any:
         """See `Repository`."""
-        return await self.inner.referrers(image, subject, artifact_type=artifact_type, after=after, limit=limit)
+        return await self.inner.referrers(image, subject, **asked)
 
 
 async def test_a_repository_that_only_reads_refuses_every_write(registry: Registry) -> None:

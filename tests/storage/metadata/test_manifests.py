@@ -1,6 +1,8 @@
 """Manifests: exact bytes, references written once, and the window in which a deletion can be undone."""
 
+import tracemalloc
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -155,15 +157,52 @@ async def test_referrers(database: Database) -> None:
 
         wanted = sorted(str(document(number).digest) for number in range(9))
         pages: list[str] = []
-        while page := manifests.referrers(
-            tx, place.id, subject, artifact_type=None, after=pages[-1] if pages else "", limit=4
+        while page := list(
+            manifests.referrers(tx, place.id, subject, artifact_type=None, after=pages[-1] if pages else "", limit=4)
         ):
             pages += [str(each.digest) for each in page]
         assert pages == wanted
-        typed = manifests.referrers(tx, place.id, subject, artifact_type="type/1", after="", limit=99)
+        typed = list(manifests.referrers(tx, place.id, subject, artifact_type="type/1", after="", limit=99))
         assert {each.digest for each in typed} == {document(number).digest for number in (1, 4, 7)}
         assert {each.artifact_type for each in typed} == {"type/1"}
-        assert manifests.referrers(tx, place.id, digest("none"), artifact_type=None, after="", limit=9) == []
+        assert list(manifests.referrers(tx, place.id, digest("none"), artifact_type=None, after="", limit=9)) == []
         assert images.find(tx, place.repository_id, "img") == place
+
+    await database.transaction(act)
+
+
+async def test_referrers_are_read_no_further_than_they_are_taken(database: Database) -> None:
+    """Of twenty referrers with 200 KB of annotations each, who takes three has not held the others; all can be had."""
+
+    def act(tx: Transaction) -> None:
+        place, subject = image(tx), digest("subject")
+        for number in range(20):
+            content = b"%03d" % number + bytes(200_000)
+            pushed = Document(Digest.of(content), "application/vnd.example+json", content)
+            notes = '{"filler":"' + "x" * 199_000 + '"}'
+            manifests.put(
+                tx,
+                place.id,
+                pushed,
+                artifact_type=None,
+                subject=subject,
+                annotations=notes,
+                references=[],
+                by=None,
+                now=NOW,
+            )
+        every = [
+            row.digest for row in manifests.referrers(tx, place.id, subject, artifact_type=None, after="", limit=20)
+        ]
+        assert len(every) == 20
+        tracemalloc.start()
+        try:
+            rows = manifests.referrers(tx, place.id, subject, artifact_type=None, after="", limit=20)
+            some = list(islice(rows, 3))
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert [row.digest for row in some] == every[:3]
+        assert peak_bytes < 3 * 2**20
 
     await database.transaction(act)
