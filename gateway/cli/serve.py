@@ -3,13 +3,16 @@
 import mmap
 import multiprocessing
 import os
+import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 
 import click
 import trio
@@ -53,18 +56,36 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
     )
     configure(level=settings.logs.level, form=settings.logs.format)
     try:
-        wire = WireSettings.of(settings.server)
-        _require_usable(settings.server)
-        admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
-        status = supervise(
-            partial(_work, settings=settings, wire=wire, admin=admin, announced=mmap.mmap(-1, 1)),
-            listen=settings.server.listen,
-            workers=settings.server.workers,
-            stop_timeout_s=settings.server.drain_timeout_s + _CLOSE_S,
-        )
+        with _ended_by_sigterm():
+            wire = WireSettings.of(settings.server)
+            _require_usable(settings.server)
+            admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
+            status = supervise(
+                partial(_work, settings=settings, wire=wire, admin=admin, announced=mmap.mmap(-1, 1)),
+                listen=settings.server.listen,
+                workers=settings.server.workers,
+                stop_timeout_s=settings.server.drain_timeout_s + _CLOSE_S,
+            )
     except (ListenError, StorageError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(status)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends this process well while nothing else listens for it: for process 1 of a container it has no default.
+
+    Supervisor and workers take over as soon as they are there.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _require_usable(server: Server) -> None:
@@ -96,6 +117,10 @@ def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | Non
         outcome = ours.recv()
     except EOFError:
         outcome = f"preparing the data directory {settings.storage.data} ended early; the lines above say why"
+    except SystemExit:
+        child.terminate()  # the next start goes on where it was
+        child.join()
+        raise
     child.join()
     if isinstance(outcome, str):
         raise click.ClickException(outcome)
@@ -103,6 +128,7 @@ def _prepare_apart(settings: Settings, password: str | None) -> FirstAdmin | Non
 
 
 def _prepare_into(pipe: Connection, settings: Settings, password: str | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         pipe.send(trio.run(partial(prepare, settings, password=password)))
     except AccessError as error:
@@ -130,7 +156,8 @@ def _work(
             click.echo(_welcome(settings, addresses, admin))
 
     async def work() -> None:
-        async with open_services(settings) as services, stop_on_signals() as stop, running(services):
+        # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
+        async with stop_on_signals() as stop, open_services(settings) as services, running(services):
             await serve_sockets(build(services), settings=wire, sockets=sockets, stop=stop, on_ready=announce)
 
     trio.run(work)

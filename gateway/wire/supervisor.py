@@ -133,7 +133,8 @@ class _Supervisor:
         status = 1
         try:
             _die_with(supervisor)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after serving it just ends the process
+            for each in (signal.SIGINT, signal.SIGTERM):  # before and after serving they just end the process
+                signal.signal(each, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._caller_mask)
             self._start_worker(number)
             status = 0
