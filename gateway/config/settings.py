@@ -16,6 +16,7 @@ _MAX_S: Final = 100 * _YEAR_S  # later than anybody waits, and far from what a 6
 _MAX_PORT: Final = 65535
 _MIN_SECRET_CHARS: Final = 32  # 32 characters of hex are 128 bits; less could be guessed
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.%]+\]")
+_SCHEME: Final = re.compile("basic|bearer", re.IGNORECASE)
 _STORAGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")  # no "__": it separates sections in the environment
 
 
@@ -41,6 +42,15 @@ def _network(text: str) -> str:
 def _storage_name(text: str) -> str:
     if not _STORAGE_NAME.fullmatch(text):
         raise ValueError("must be lower-case letters and digits, with single '-' or '_' between them")
+    return text
+
+
+def _service(text: str) -> str:
+    # It stands in the quoted strings of a challenge, and clients look for the names of schemes in the whole header.
+    if not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
+        raise ValueError("must be printable ASCII without quotation mark and backslash")
+    if _SCHEME.search(text):
+        raise ValueError("must not contain the word basic or bearer: clients would take it for a challenge")
     return text
 
 
@@ -154,7 +164,7 @@ class Storage(Section):
 class Access(Section):
     """Tokens and passwords."""
 
-    service: str = Field(
+    service: Annotated[str, AfterValidator(_service)] = Field(
         "sluice", min_length=1, max_length=255, description="Audience of registry tokens; the same for all replicas."
     )
     token_lifetime_s: Annotated[int, Field(ge=60, le=900)] = Field(

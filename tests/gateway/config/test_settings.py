@@ -96,3 +96,11 @@ def test_the_tree_is_frozen_and_closed() -> None:
         Settings().garbage.grace_s = 1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         Garbage(grace=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x7f", "zürich", "Bearer", "my basic registry", "BASIC"])
+def test_a_service_fits_the_challenge(name: str) -> None:
+    """What every 401 must quote is refused at loading when it cannot be quoted, or would read as a scheme."""
+    with pytest.raises(ValidationError, match=r"must be printable ASCII|must not contain the word"):
+        Access(service=name)
+    assert Access(service="registry.example:8443 (main)").service == "registry.example:8443 (main)"
