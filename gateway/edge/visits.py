@@ -1,13 +1,17 @@
 """From a request of the framework to a `Visit`: the only place that reads who speaks to us from where."""
 
 import secrets
+from typing import Final
 
 import structlog
-from quart import Quart, Response, g
+from quart import Quart, Response, has_request_context, request
 from quart.wrappers import Request
 
 from gateway.edge.address import AddressRules, client_address, external
 from gateway.edge.call import Visit
+
+# In the request's scope, not in the framework's `g`: an answer that fails at its first byte gets a context of its own.
+_KEY: Final = "gateway.request_id"
 
 
 def install(app: Quart) -> None:
@@ -15,8 +19,9 @@ def install(app: Quart) -> None:
 
     @app.before_request
     async def begin() -> None:
-        g.request_id = secrets.token_hex(8)
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+        made = secrets.token_hex(8)
+        request.scope[_KEY] = made  # type: ignore[typeddict-unknown-key]  # servers and frameworks add keys, too
+        structlog.contextvars.bind_contextvars(request_id=made)
 
     @app.after_request
     async def mark(response: Response) -> Response:
@@ -27,7 +32,7 @@ def install(app: Quart) -> None:
 
 def request_id() -> str:
     """The id of the request that is being answered."""
-    return str(g.get("request_id", ""))
+    return str(request.scope.get(_KEY, "")) if has_request_context() else ""
 
 
 class Visits:

@@ -1,12 +1,12 @@
 """Visits: an id for every request, in its events and its answer; and what the edge reads off a request."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Never
 
 import pytest
 import structlog
 import trio
-from quart import request
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 
@@ -26,6 +26,16 @@ def events() -> Iterator[list[structlog.typing.EventDict]]:
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, captured])
     yield captured.entries
     structlog.configure(**before)
+
+
+class _Unreadable:
+    """A source that fails when it is opened, with an error that is logged."""
+
+    async def __aenter__(self) -> Never:
+        raise KeyError("x")
+
+    async def __aexit__(self, *_: object) -> None:
+        raise AssertionError("never entered")
 
 
 class Scene:
@@ -53,6 +63,10 @@ class Scene:
             await self.leave.wait()
             get_logger("m").info("left")
             return "ok"
+
+        @self.app.get("/streamed")
+        async def streamed() -> Response:
+            return streams.blob_response(_Unreadable(), size_bytes=1, content_type="a/b")
 
         @self.app.get("/broken")
         async def broken() -> str:
@@ -123,7 +137,7 @@ def marks(answer: Answer) -> tuple[str, str]:
     return answer.headers["x-request-id"], answer.headers["x-content-type-options"]
 
 
-@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404), ("/broken", 500)])
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404), ("/broken", 500), ("/streamed", 500)])
 async def test_every_answer_is_marked(events: list[structlog.typing.EventDict], path: str, status: int) -> None:
     """An id of its own and `nosniff`, also on answers that no handler of ours made; its events have the same id."""
     scene = Scene()
