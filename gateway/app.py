@@ -38,7 +38,9 @@ from storage import (
     Pool,
     Sweep,
     SweepSettings,
+    Unavailable,
 )
+from storage.metadata import storages
 
 # Threads that parse large manifests: 4 MiB of brackets take 100 MiB and half a second each (security row C3).
 _PARSERS: Final = 2
@@ -77,7 +79,7 @@ async def open_services(settings: Settings, *, clock: Callable[[], float] = time
         await database.migrate()
         content = Content(
             database,
-            await _stores(settings, disk),
+            await _stores(settings, disk, database),
             grace_s=settings.garbage.grace_s,
             uploads_per_account=settings.limits.uploads_per_account,
             clock=clock,
@@ -139,11 +141,17 @@ def _database_path(settings: Settings) -> Path:
     return settings.storage.database or settings.storage.data / "sluice.db"
 
 
-async def _stores(settings: Settings, disk: Pool) -> dict[str, BlobStore]:
+async def _stores(settings: Settings, disk: Pool, database: Database) -> dict[str, BlobStore]:
+    """Open every store. Raises `Unavailable` for one that cannot be what the database knows of."""
     stores: dict[str, BlobStore] = {}
     for name, section in settings.storage.storages.items():
         path = section.path or settings.storage.data / "storages" / name
         store = FilesystemStore(path, pool=disk, compression=section.compression)
+        if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
+            raise Unavailable(
+                f"the storage {name} at {path} is empty but the database knows {known} blobs in it: "
+                "is the volume mounted?"
+            )
         await store.prepare()
         stores[name] = store
     return stores

@@ -73,12 +73,24 @@ class FilesystemStore:
         return FilesystemStatistics(self._staging_held, self._readers_open)
 
     async def prepare(self) -> None:
-        """Make the directories, durably. Raises `Unavailable` or `StorageFull`; repeating it is fine."""
+        """Make the directories and the marker, durably. Raises `Unavailable` or `StorageFull`; repeating it is fine."""
         await self._pool.run(self._prepare)
 
     def _prepare(self) -> None:
         with durable.failures_of("store directories"):
             self._layout.create()
+            self._layout.mark()
+
+    async def is_blank(self) -> bool:
+        """Whether no store was ever prepared here, as in the mount point of a volume that is not mounted.
+
+        Ask before `prepare`. Directories from before there were markers are not blank once they have an object.
+        """
+        return await self._pool.run(self._is_blank)
+
+    def _is_blank(self) -> bool:
+        with durable.failures_of("store directories"):
+            return self._layout.is_blank()
 
     # --- staging ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ only what matches the two grammars becomes one, so nothing from outside can name
 import os
 import re
 import stat
+import uuid
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Layout:
         self.partials: Final = self.root / "blobs" / "partial"
         self.staging: Final = self.root / "staging"
         self.quarantine: Final = self.root / "quarantine"
+        self.marker: Final = self.root / "storage-id"
         # Fan-out directories whose own names this process has seen to disk. It is not enough that one exists: another
         # process may have made it a moment ago and not synced it yet. At most 65,792 paths.
         self._durable: Final[set[Path]] = set()
@@ -72,6 +74,31 @@ class Layout:
         """Make the directories, durably; repeating it is fine."""
         for directory in (self.objects, self.partials, self.staging, self.quarantine):
             durable.make_directories(directory)
+
+    def mark(self) -> None:
+        """Make the file that tells this directory from the empty mount point of a lost volume, durably, once."""
+        try:
+            descriptor = os.open(
+                self.marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, durable.NEW_FILE_MODE
+            )
+        except FileExistsError:
+            return
+        try:
+            durable.write_all(descriptor, f"{uuid.uuid4()}\n".encode("ascii"), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        durable.sync_directory(self.root)
+
+    def is_blank(self) -> bool:
+        """Whether the directory shows no sign that a store was ever here: no marker, no object."""
+        if self.marker.exists():
+            return False
+        try:
+            with os.scandir(self.objects) as entries:
+                return next(entries, None) is None
+        except FileNotFoundError:
+            return True
 
     def object_path(self, name: ObjectName) -> Path:
         """Where the object lies."""

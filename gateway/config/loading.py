@@ -7,6 +7,7 @@ the key takes.
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,7 @@ def load(
     except ValidationError as error:
         mistakes += [_mistake(each, sources) for each in error.errors(include_url=False)]
     else:
+        mistakes += _overlaps(settings, sources)
         if not mistakes:
             return settings
     raise ConfigInvalid(mistakes)
@@ -217,6 +219,28 @@ def _merge(into: Tree, tree: Tree) -> None:
             _merge(into[name], value)
         elif not isinstance(value, dict):
             into[name] = value
+
+
+def _overlaps(settings: Settings, sources: Sequence[_Source]) -> list[Mistake]:
+    """Storages in one directory, or inside one another: to each, the objects of the other are garbage."""
+    mistakes: list[Mistake] = []
+    seen: dict[str, Path] = {}
+    for name in settings.storage.storages:
+        given = settings.storage.directory(name)
+        try:
+            place = Path(os.path.realpath(given))  # unlike Path.resolve it takes loops of symbolic links as they are
+        except ValueError:  # a name that no file can have: opening the storage says so
+            continue
+        for other, taken in seen.items():
+            if place.is_relative_to(taken) or taken.is_relative_to(place):
+                path = ("storage", "storages", name, "path")
+                source = next((each for each in reversed(sources) if _at(each.tree, path) is not _NOTHING), None)
+                where, called = ("default", ".".join(path)) if source is None else (source.name, source.calls(path))
+                reason = f"is, holds or lies in the directory of storage {other!r}; each storage needs its own"
+                mistakes.append(Mistake(where, called, _shown(str(given)), reason))
+                break
+        seen[name] = place
+    return mistakes
 
 
 # --- complaints ------------------------------------------------------------------------------------------------------

@@ -51,6 +51,23 @@ async def test_a_fresh_directory_becomes_an_installation(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "secret.key").stat().st_mode) == 0o600
 
 
+async def test_a_volume_that_is_not_mounted_is_no_empty_store(data_directory: Path) -> None:
+    """When the storage's directory is empty while the database knows blobs there, nothing starts, and it says why."""
+    async with Registry.open(data_directory) as registry:
+        await registry.push_image("v1")
+    place = data_directory / "storages" / "default"
+    place.rename(data_directory / "elsewhere")
+    place.mkdir()
+    with pytest.raises(Unavailable, match=r"storage default at .* knows \d+ blobs in it: is the volume mounted\?"):
+        async with open_services(settings_of(data_directory)):
+            pass
+    assert list(place.iterdir()) == []
+    place.rmdir()
+    (data_directory / "elsewhere").rename(place)
+    async with open_services(settings_of(data_directory)):
+        pass
+
+
 async def test_an_existing_directory_is_taken_as_it_is(data_directory: Path) -> None:
     """A second start finds rows, bytes, keys and settings of the first: a token and an image outlive a restart."""
     async with Registry.open(data_directory) as registry:

@@ -48,8 +48,9 @@ class Directory:
         os.truncate(self.root / key, size_bytes)
 
     def files(self) -> list[str]:
-        """Every file below the root, by its path from there."""
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir())
+        """Every file below the root but the store's marker, by its path from there."""
+        found = (str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir())
+        return sorted(name for name in found if name != "storage-id")
 
 
 @contextmanager

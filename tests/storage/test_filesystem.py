@@ -44,10 +44,10 @@ def place(tmp_path: Path) -> Directory:
 
 
 async def test_prepare(place: Directory) -> None:
-    """Starting makes the directories, for the owner alone, and starting again changes nothing."""
+    """Starting makes the directories and the marker, for the owner alone, and starting again changes nothing."""
     await place.open()
     made = {str(path.relative_to(place.root)) for path in place.root.rglob("*")}
-    assert made == {"blobs", "blobs/sha256", "blobs/partial", "staging", "quarantine"}
+    assert made == {"blobs", "blobs/sha256", "blobs/partial", "staging", "quarantine", "storage-id"}
     await put(await place.open(), "kept", SMALL)
     store = await place.open()
     assert len(await objects_of(store)) == 1
@@ -269,3 +269,30 @@ async def test_setting_concerns_new_objects_only(place: Directory) -> None:
     async with store.stage("compressed", create=False) as staging:
         assert await staging.publish(Digest.of(TEXT)) == compressed
     assert len(await objects_of(store)) == 2
+
+
+async def test_marker_tells_a_store_from_an_empty_mount_point(tmp_path: Path) -> None:
+    """A directory is blank until it was prepared; the marker is made once, and only we may read it."""
+    store = FilesystemStore(tmp_path / "store", pool=Pool("disk", 2))
+    assert await store.is_blank()
+    await store.prepare()
+    assert not await store.is_blank()
+    marker = tmp_path / "store" / "storage-id"
+    before = marker.read_bytes()
+    await store.prepare()
+    assert marker.read_bytes() == before
+    assert len(before) == 37
+    assert stat.S_IMODE(marker.stat().st_mode) == 0o600
+
+
+async def test_store_from_before_there_were_markers(tmp_path: Path) -> None:
+    """Without a marker a directory with objects is no blank one, and gets its marker; one without objects is blank."""
+    store = FilesystemStore(tmp_path / "store", pool=Pool("disk", 2))
+    await store.prepare()
+    marker = tmp_path / "store" / "storage-id"
+    marker.unlink()
+    assert await store.is_blank()
+    await put(store, "a", SMALL)
+    assert not await store.is_blank()
+    await store.prepare()
+    assert marker.exists()

@@ -239,3 +239,20 @@ def test_any_tree_of_values_loads_or_is_explained(tree: dict[str, Any]) -> None:
     mistakes = mistakes_of(overrides=overrides)
 
     assert all(len(str(each)) < 500 for each in mistakes)
+
+
+@pytest.mark.parametrize("second", ["one", "one/inside", ".", "link", "link/inside", "one/../one"])
+def test_storages_that_share_a_directory_are_refused(tmp_path: Path, second: str) -> None:
+    """Two storages in the same directory, or inside one another, also through a symbolic link: both would be lost."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    text = f"[storage.storages.default]\npath = '{tmp_path}/one'\n[storage.storages.b]\npath = '{tmp_path}/{second}'\n"
+    (mistake,) = mistakes_of(file=write(tmp_path, text))
+    assert (mistake.key, mistake.source) == ("storage.storages.b.path", str(tmp_path / "sluice.toml"))
+    assert "directory of storage 'default'" in mistake.reason
+
+
+def test_storages_side_by_side_are_fine(tmp_path: Path) -> None:
+    """Neighbours whose names begin alike share nothing."""
+    text = f"[storage.storages.default]\npath = '{tmp_path}/one'\n[storage.storages.b]\npath = '{tmp_path}/one-b'\n"
+    assert mistakes_of(file=write(tmp_path, text)) == []
