@@ -23,6 +23,10 @@ from storage import Digest, DigestInvalid
 MAX_BYTES: Final = 4 * 2**20
 """What every client can push and pull (MP-14); the limit that applies is a parameter."""
 
+MAX_LISTED: Final = 10_000
+"""Most layers of an image, or children of an index. Real ones have below 1,000; each distinct one is a row that is
+written while nobody else can write, so this bounds how long one manifest holds everybody up."""
+
 MAX_SIZE_BYTES: Final = 2**53
 """Largest `size` of a descriptor (MP-15): the last integer that readers in floating point still tell apart."""
 
@@ -174,6 +178,10 @@ def _descriptors(fields: Fields, name: str) -> tuple[Descriptor, ...]:
         return ()
     if not isinstance(listed, list):
         raise manifest_invalid(f"{name} must be a list")
+    if len(listed) > MAX_LISTED:
+        raise manifest_invalid(
+            f"{name} has {len(listed)} entries, at most {MAX_LISTED} are accepted: split the index or image"
+        )
     return tuple(_read_descriptor(each, f"{name}[{position}]") for position, each in enumerate(listed))
 
 

@@ -220,9 +220,13 @@ def _resolve(tx: Transaction, image: ImageRecord, manifest: Manifest) -> list[Re
     _refuse_missing([item for item in (*needed, *manifest.children) if not item.is_foreign], sizes)
     _refuse_wrong_sizes([*needed, *manifest.children], sizes)
     roles = ["config"] * len(config) + ["layer"] * len(manifest.layers) + ["child"] * len(manifest.children)
+    # Each once: a manifest may name one layer thousands of times, and every row is written under the write lock.
+    first: dict[tuple[str, Digest], Descriptor] = {}
+    for role, item in zip(roles, (*needed, *manifest.children), strict=True):
+        first.setdefault((role, item.digest), item)
     return [
-        ReferenceRecord(role, item.digest, item.size_bytes, held[item.digest][0] if item.digest in held else None)
-        for role, item in zip(roles, (*needed, *manifest.children), strict=True)
+        ReferenceRecord(role, digest, item.size_bytes, held[digest][0] if digest in held else None)
+        for (role, digest), item in first.items()
     ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.oci import media_types as mt
 from gateway.oci.errors import Code, RegistryError
-from gateway.oci.manifest import MAX_BYTES, Descriptor, Manifest, parse
+from gateway.oci.manifest import MAX_BYTES, MAX_LISTED, Descriptor, Manifest, parse
 from storage import Digest
 from tests.gateway.oci.strategies import DIGESTS
 
@@ -328,19 +328,40 @@ def test_written_manifests_are_read_back(
     assert (list(as_index.children), as_index.subject, as_index.annotations) == (listed, subject, annotations)
 
 
+@pytest.mark.parametrize(
+    ("name", "make", "content_type"), [("layers", image, mt.OCI_MANIFEST), ("manifests", index, mt.OCI_INDEX)]
+)
+def test_no_more_is_listed_than_can_be_stored_at_once(name: str, make: Any, content_type: str) -> None:
+    """10,000 layers or children are accepted; one more is refused with the figure, before any of them is read."""
+    document = make(**{name: [descriptor(mt.OCI_MANIFEST)] * MAX_LISTED})
+    manifest = read(document, content_type)
+    assert len(manifest.layers) + len(manifest.children) == MAX_LISTED == 10_000
+
+    error = refusal(make(**{name: [descriptor(mt.OCI_MANIFEST)] * MAX_LISTED + ["never looked at"]}), content_type)
+
+    assert f"{name} has 10001 entries" in str(error.entries[0].message)
+    assert "10000" in str(error.entries[0].message)
+
+
 @pytest.mark.slow
-def test_c4_mp_14_four_mebibytes_of_honest_children_are_read_in_bounded_memory() -> None:
-    """The densest honest index that fits is accepted, and reading it stays below 64 MiB."""
-    child = {"mediaType": mt.OCI_MANIFEST, "size": 1, "platform": {"architecture": "arm64", "os": "linux"}}
+@pytest.mark.parametrize("count", [MAX_LISTED, 20_500])
+def test_c4_mp_14_four_mebibytes_of_children_are_read_in_bounded_memory(count: int) -> None:
+    """Reading 4 MiB stays below 64 MiB: for the longest list that is accepted, and for refusing one that is longer."""
+    child: Json = {"mediaType": mt.OCI_MANIFEST, "size": 1, "platform": {"architecture": "arm64", "os": "linux"}}
     child["digest"] = str(Digest.of(b"x"))
+    bare = len(json.dumps({**child, "annotations": {"a": ""}}, separators=(",", ":")))
+    if (filler := MAX_BYTES // count - bare - 2) > 0:
+        child["annotations"] = {"a": "x" * filler}
     unit = json.dumps(child, separators=(",", ":")).encode()
-    count = MAX_BYTES // (len(unit) + 1) - 1
     content = b'{"schemaVersion":2,"manifests":[' + b",".join([unit] * count) + b"]}"
+    assert MAX_BYTES * 0.9 < len(content) <= MAX_BYTES
     tracemalloc.start()
     try:
-        manifest = parse(content, mt.OCI_INDEX)
+        if count > MAX_LISTED:
+            refusal(content, mt.OCI_INDEX)
+        else:
+            assert len(parse(content, mt.OCI_INDEX).children) == count
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(manifest.children) == count > 20_000
     assert peak_bytes < 64 * 2**20

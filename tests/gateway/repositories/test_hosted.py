@@ -82,6 +82,25 @@ async def test_a_layer_elsewhere_need_not_be_here(shelf: Shelf) -> None:
     await refused(Code.SIZE_INVALID, shelf.put(image(size=998)))
 
 
+async def test_what_is_named_twice_is_needed_once(shelf: Shelf) -> None:
+    """Each role and digest is one reference, in the order of first appearance, however often it is repeated."""
+    await shelf.blob(CONFIG)
+    await shelf.blob(LAYER)
+    digest = await shelf.put(image_manifest(CONFIG, LAYER, CONFIG, LAYER, LAYER))
+    index = await shelf.put(image_index(*[image_manifest(CONFIG, LAYER, CONFIG, LAYER, LAYER)] * 3))
+
+    def needed(tx: Transaction, of: Digest) -> list[tuple[str, Digest]]:
+        place = images.find(tx, shelf.record.id, "app")
+        found = manifests.find(tx, place.id, of) if place else None
+        assert found is not None
+        return [(each.role, each.digest) for each in manifests.references(tx, found.id)]
+
+    config, layer = Digest.of(CONFIG), Digest.of(LAYER)
+    database = shelf.scene.database
+    assert await database.read(needed, digest) == [("config", config), ("layer", layer), ("layer", config)]
+    assert await database.read(needed, index) == [("child", digest)]
+
+
 @pytest.mark.parametrize("which", ["config", "layer", "child"])
 async def test_sizes_must_be_true(shelf: Shelf, which: str) -> None:
     """MP-15: a descriptor whose size is not that of the stored content is refused, and nothing is stored."""
@@ -125,7 +144,7 @@ async def test_an_index_needs_its_children_in_the_same_image(shelf: Shelf) -> No
 
 
 async def test_what_a_manifest_needs_is_on_record(shelf: Shelf) -> None:
-    """Config, layers and children, in order and as often as named, lead to the blobs that are kept for them."""
+    """Config, layers and children, in order and each once, lead to the blobs that are kept for them."""
     image = await shelf.image()
     index = await shelf.put(image_index(IMAGE))
     twice = await shelf.put(image_manifest(CONFIG, LAYER, LAYER))
@@ -138,7 +157,7 @@ async def test_what_a_manifest_needs_is_on_record(shelf: Shelf) -> None:
 
     config, layer = ("config", Digest.of(CONFIG), True), ("layer", Digest.of(LAYER), True)
     assert await shelf.scene.database.read(needs, image) == [config, layer]
-    assert await shelf.scene.database.read(needs, twice) == [config, layer, layer]
+    assert await shelf.scene.database.read(needs, twice) == [config, layer]
     assert await shelf.scene.database.read(needs, index) == [("child", image, False)]
 
 
