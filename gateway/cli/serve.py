@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +25,8 @@ from gateway.cli.first_start import PASSWORD_FILE, prepare
 from gateway.cli.help import Command
 from gateway.cli.options import config_option, data_option, load_settings
 from gateway.config import Server, Settings
-from gateway.logs import configure
+from gateway.logs import configure, get_logger
+from gateway.wire.descriptors import connections_within, raise_limit
 from gateway.wire.settings import WireSettings
 from gateway.wire.sockets import ListenError, reserve
 from gateway.wire.supervisor import supervise
@@ -34,6 +36,7 @@ from storage import StorageError
 
 # After the drain, a worker's stores and jobs get this long before the supervisor kills it.
 _CLOSE_S = 30.0
+_log = get_logger(__name__)
 _LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compared, not bound
 
 
@@ -156,11 +159,21 @@ def _work(
             click.echo(_welcome(settings, addresses, admin))
 
     async def work() -> None:
+        fitted = _fitted(wire)
         # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
         async with stop_on_signals() as stop, open_services(settings) as services, running(services):
-            await serve_sockets(build(services), settings=wire, sockets=sockets, stop=stop, on_ready=announce)
+            await serve_sockets(build(services), settings=fitted, sockets=sockets, stop=stop, on_ready=announce)
 
     trio.run(work)
+
+
+def _fitted(wire: WireSettings) -> WireSettings:
+    """No more connections than the process may open files for: beyond it accepting fails, instead of answering 503."""
+    limit = raise_limit()
+    allowed = connections_within(limit, wanted=wire.max_connections)
+    if allowed < wire.max_connections:
+        _log.warning("connections_limited", configured=wire.max_connections, effective=allowed, open_files=limit)
+    return replace(wire, max_connections=allowed)
 
 
 def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | None) -> str:

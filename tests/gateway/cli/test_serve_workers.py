@@ -183,3 +183,28 @@ def test_a_first_password_that_is_no_good_is_blamed_on_its_variable(tmp_path: Pa
 def test_a_name_without_a_dot_needs_a_port(address: str, host: str) -> None:
     """Docker would take `registry/myapp` for an image of somebody called registry on its hub."""
     assert _docker_host(address) == host
+
+
+def test_connections_are_fewer_where_descriptors_are_few(tmp_path: Path) -> None:
+    """With a hard limit of 512 files a worker takes 128 connections, and says so once."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 512));"
+        "from gateway.cli import serve, main;"
+        "import signal, os; opened = serve.open_services;"
+        "serve.open_services = lambda settings: (os.kill(os.getpid(), signal.SIGTERM), opened(settings))[1];"
+        "main(sys.argv[1:])"
+    )
+    words = ["serve", "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env={**os.environ, "SLUICE_LOGS__FORMAT": "json"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    (limited,) = [event for event in events if event["event"] == "connections_limited"]
+    assert (limited["configured"], limited["effective"], limited["open_files"]) == (10_000, 128, 512)
