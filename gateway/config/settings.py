@@ -31,6 +31,8 @@ def _external_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in text:
         raise ValueError("must be a URL such as https://registry.example, without query and user name")
+    if not text.isascii() or not text.isprintable() or set('"\\ ') & set(text):  # every 401 quotes it
+        raise ValueError("must be a URL of printable ASCII, without quotation mark, backslash and space")
     return text.rstrip("/")
 
 
