@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -75,7 +74,7 @@ async def open_services(settings: Settings, *, clock: Callable[[], float] = time
     Migrates under a lock that holds over processes, so any number may start at once. Closes all on leaving.
     """
     disk = Pool("disk", settings.storage.threads)
-    async with Database.sqlite(_database_path(settings)) as database:
+    async with Database.sqlite(settings.storage.database_file) as database:
         await database.migrate()
         content = Content(
             database,
@@ -137,15 +136,11 @@ async def running(services: Services) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-def _database_path(settings: Settings) -> Path:
-    return settings.storage.database or settings.storage.data / "sluice.db"
-
-
 async def _stores(settings: Settings, disk: Pool, database: Database) -> dict[str, BlobStore]:
     """Open every store. Raises `Unavailable` for one that cannot be what the database knows of."""
     stores: dict[str, BlobStore] = {}
     for name, section in settings.storage.storages.items():
-        path = section.path or settings.storage.data / "storages" / name
+        path = settings.storage.directory(name)
         store = FilesystemStore(path, pool=disk, compression=section.compression)
         if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
             raise Unavailable(

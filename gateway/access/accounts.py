@@ -98,7 +98,7 @@ class Accounts:
         """
         if await self._database.read(_has_accounts):
             return None
-        chosen = password or _random_password()
+        chosen = password or random_password()
         password_hash = await self._hash(chosen)
 
         def create(tx: Transaction) -> bool:
@@ -376,5 +376,6 @@ def _project_of(tx: Transaction, *, project_id: int | None, repository_id: int |
     return repository.project_id
 
 
-def _random_password() -> str:
+def random_password() -> str:
+    """A password that nobody guesses and everybody can type: 24 unambiguous letters and digits, 138 bits."""
     return "".join(secrets.choice(_UNAMBIGUOUS) for _ in range(_RANDOM_PASSWORD_CHARS))

@@ -5,14 +5,12 @@ Interrupted, it goes on where it was.
 """
 
 import os
-import secrets
-import string
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gateway.access.accounts import FirstAdmin
+from gateway.access.accounts import FirstAdmin, random_password
 from gateway.app import Services, open_services
 from gateway.config import Settings
 from storage import Transaction
@@ -21,9 +19,6 @@ from storage.metadata import accounts, projects, repositories
 PROJECT: Final = "common"
 REPOSITORY: Final = "docker-hosted"
 PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # a file's name
-
-_UNAMBIGUOUS: Final = "".join(each for each in string.ascii_letters + string.digits if each not in "0OoIl1i")
-_PASSWORD_CHARS: Final = 24  # of 55: 138 bits
 
 
 async def prepare(settings: Settings, *, password: str | None) -> FirstAdmin | None:
@@ -71,7 +66,7 @@ def _kept_password(path: Path) -> str:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write("".join(secrets.choice(_UNAMBIGUOUS) for _ in range(_PASSWORD_CHARS)) + "\n")
+            file.write(random_password() + "\n")
             file.flush()
             os.fsync(descriptor)
         with suppress(FileExistsError):  # of two first starts at once, both use the password of one
