@@ -7,13 +7,17 @@ A caller that is cancelled while its job is queued withdraws it: nothing happene
 before the caller goes on: it gets the result or the error, and meets its cancellation at its next checkpoint.
 
 Each job runs inside its own savepoint of one `BEGIN IMMEDIATE` transaction, so a job that raises is undone alone, and
-all others share one fsync. If the commit fails, all of them failed.
+all others share one fsync. If the commit fails, all of them failed. A transaction that has lasted `_HOLD_S` takes no
+further jobs: they go into the next one, and other processes get the write lock in between.
+
+If the thread itself fails, everybody who waits gets `Unavailable`, and so does who comes later: nobody waits for ever.
 """
 
 import copy
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, cast
@@ -31,6 +35,10 @@ T = TypeVar("T")
 _BATCH: Final = 64
 # Each waiting job is a request that waits; more of them than a worker accepts connections means trouble.
 _WAITING: Final = 10_000
+# Other workers wait this long and one job for the lock; about ten fsyncs of a slow disk, so sharing them still pays.
+_HOLD_S: Final = 0.05
+# Who waits for the lock in another process looks each millisecond: it must find it free.
+_PAUSE_S: Final = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +75,13 @@ class _Job(Generic[T]):
         """The caller takes it back; False if it has begun."""
         return self._move_to("withdrawn")
 
-    @property
-    def begun(self) -> bool:
-        return self._state == "begun"
+    def finish(self) -> bool:
+        """Its caller is told, once; False if it was told before, or withdrew."""
+        return self._move_to("finished", came_from="begun")
 
-    def _move_to(self, state: str) -> bool:
+    def _move_to(self, state: str, *, came_from: str = "queued") -> bool:
         with self._lock:
-            if self._state != "queued":
+            if self._state != came_from:
                 return False
             self._state = state
             return True
@@ -86,7 +94,9 @@ class Writer:
         self._file = file
         self._session = Session(file, WRITER)
         self._queue: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
+        self._taken: list[_Job[object]] = []  # from the queue, and not yet told the outcome; the thread's own
         self._lock = threading.Lock()
+        self._is_broken = False  # under the lock, as is putting: whoever is in the queue by then is told
         self._thread: threading.Thread | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._commits = self._jobs = self._largest = self._failed = self._failed_checkpoints = 0
@@ -108,7 +118,7 @@ class Writer:
     @property
     def is_running(self) -> bool:
         """Whether jobs are taken."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive() and not self._is_broken
 
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in the thread and give its result once it is durable."""
@@ -117,7 +127,10 @@ class Writer:
         if self._queue.qsize() >= _WAITING:
             raise Unavailable(f"{_WAITING} writes wait for the database {self._file.path.name} already")
         job = _Job(work, trio.lowlevel.current_task(), self._lock)
-        self._queue.put(cast("_Job[object]", job))  # the queue does not look at results
+        with self._lock:
+            if self._is_broken:
+                raise Unavailable(f"the database {self._file.path.name} is not open for writing")
+            self._queue.put(cast("_Job[object]", job))  # the queue does not look at results
 
         def abort(_: object) -> trio.lowlevel.Abort:
             return trio.lowlevel.Abort.SUCCEEDED if job.withdraw() else trio.lowlevel.Abort.FAILED
@@ -146,42 +159,74 @@ class Writer:
     # --- in the thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        running = True
-        while running:
-            batch, running = self._next_batch()
-            try:
-                self._commit(batch)
-            except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait for these jobs
-                self._session.close()
-                self._fail(batch, error)
-            self._wake(batch)
-            if not self._session.checkpoint_if_due():
-                self._failed_checkpoints += 1
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait
+            self._give_up(error)
         self._session.close()
 
-    def _next_batch(self) -> tuple[list[_Job[object]], bool]:
-        """Everybody who waits, `_BATCH` at most, after waiting for the first; False when the thread shall end."""
-        batch: list[_Job[object]] = []
+    def _serve(self) -> None:
+        running = True
+        while running:
+            running = self._take_waiting()
+            while self._taken:
+                self._commit_some()
+                if self._taken:
+                    time.sleep(_PAUSE_S)
+
+    def _take_waiting(self) -> bool:
+        """Take everybody who waits, `_BATCH` at most, after waiting for the first; False when the thread shall end."""
         try:
             item = self._queue.get()
             while item is not None:
-                batch.append(item)
-                if len(batch) == _BATCH:
-                    return batch, True
+                self._taken.append(item)
+                if len(self._taken) == _BATCH:
+                    return True
                 item = self._queue.get_nowait()
         except queue.Empty:
-            return batch, True
-        return batch, False
+            return True
+        return False
 
-    def _commit(self, batch: list[_Job[object]]) -> None:
-        """Run the jobs in one transaction and commit it; on any trouble of the database they all fail."""
-        if not batch:
-            return
+    def _commit_some(self) -> None:
+        """One transaction for as many of those taken as there is time for, who are then told."""
+        batch = self._taken
+        try:
+            count = self._commit(batch)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait for these jobs
+            self._session.close()
+            self._fail(batch, error)
+            count = len(batch)
+        self._wake(batch[:count])
+        self._taken = batch[count:]
+        if not self._session.checkpoint_if_due():
+            self._failed_checkpoints += 1
+
+    def _give_up(self, error: BaseException) -> None:
+        """Nobody is served any more: tell those who wait, and refuse those who come."""
+        with self._lock:
+            self._is_broken = True
+        jobs, self._taken = self._taken, []
+        while not self._queue.empty():
+            if (job := self._queue.get_nowait()) is not None:
+                jobs.append(job)
+        reason = Unavailable(f"the writer of the database {self._file.path.name} ended: restart this process")
+        reason.__cause__ = error
+        self._fail(jobs, reason)
+        self._wake(jobs)
+
+    def _commit(self, batch: list[_Job[object]]) -> int:
+        """Run jobs in one transaction until `_HOLD_S` have passed, and commit it; gives how many have their outcome.
+
+        On any trouble of the database they all fail.
+        """
+        done = count = 0
         try:
             connection = self._session.begin_patiently()
             driver = driver_of(connection)
-            done = 0
-            for job in batch:
+            until = time.monotonic() + _HOLD_S
+            while count < len(batch) and (count == 0 or time.monotonic() < until):
+                job = batch[count]
+                count += 1
                 if job.claim():
                     self._attempt(job, connection)
                     done += job.error is None
@@ -190,13 +235,15 @@ class Writer:
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
             self._fail(batch, self._session.failure(error))
             self._session.close()
+            return len(batch)
         except _RolledBack as error:
             self._fail(batch, error.reason)
             self._session.close()
-        else:
-            self._commits += 1
-            self._jobs += done
-            self._largest = max(self._largest, done)
+            return len(batch)
+        self._commits += 1
+        self._jobs += done
+        self._largest = max(self._largest, done)
+        return count
 
     def _attempt(self, job: _Job[object], connection: sa.Connection) -> None:
         """Run one job in its savepoint; what it raises is undone and kept for its caller."""
@@ -234,7 +281,7 @@ class Writer:
     def _wake(self, batch: list[_Job[object]]) -> None:
         def reschedule() -> None:
             for job in batch:
-                if job.begun:
+                if job.finish():
                     trio.lowlevel.reschedule(job.task)
 
         if batch and self._token is not None:

@@ -1,8 +1,10 @@
 """Writers that wait together are committed together, and each learns exactly what became of its own act."""
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +12,7 @@ import trio
 import trio.testing
 
 from storage import Conflict, Database, Transaction, Unavailable
+from storage.database_sqlite import Session
 from storage.metadata.tables import repositories
 from tests.storage.lease_rows import insert, names
 
@@ -194,3 +197,69 @@ async def test_an_error_carries_no_reference_to_its_own_frames(database: Databas
             await database.transaction(fail)
         depths.add(len(caught.traceback))
     assert len(depths) == 1
+
+
+def long(transaction: Transaction) -> str:
+    """An act that takes longer than one transaction may last."""
+    until = time.monotonic() + 0.06
+    while time.monotonic() < until:
+        transaction.execute(sa.text("SELECT 1"))
+    return insert(transaction, "long")
+
+
+async def test_a_transaction_that_lasts_takes_no_further_acts(database: Database) -> None:
+    """What waits behind a long act is committed after it, in a transaction of its own; other processes come between."""
+    before = database.statistics().writer
+    outcomes = await together(
+        database, lambda tx: insert(tx, "a"), long, lambda tx: insert(tx, "b"), lambda tx: insert(tx, "c")
+    )
+    after = database.statistics().writer
+    assert outcomes == ["a", "long", "b", "c"]
+    assert await database.read(names) == ["a", "b", "c", "long"]
+    assert after.jobs - before.jobs == 5
+    assert 3 <= after.commits - before.commits <= 4  # held; a and long (the wait may part them); b and c
+
+
+async def test_who_waits_behind_a_long_act_can_still_give_up(database: Database) -> None:
+    """An act that was left for the next transaction has not begun: cancelled by then, it never happens."""
+    scope = trio.CancelScope()
+    token = trio.lowlevel.current_trio_token()
+
+    def cancel_then_last(transaction: Transaction) -> str:
+        cancelled = threading.Event()
+        token.run_sync_soon(scope.cancel)
+        token.run_sync_soon(cancelled.set)  # in order: by then the act is withdrawn
+        assert cancelled.wait(10)
+        return long(transaction)
+
+    async def give_up() -> None:
+        with scope:
+            await database.transaction(insert, "late")
+
+    async with trio.open_nursery() as nursery, busy_writer(database) as release:
+        nursery.start_soon(database.transaction, cancel_then_last)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(give_up)
+        await trio.testing.wait_all_tasks_blocked()
+        release.set()
+    assert scope.cancelled_caught
+    assert await database.read(names) == ["long"]
+
+
+async def test_when_the_thread_itself_fails_nobody_waits_for_ever(
+    database_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error outside of any act: those who queue get `Unavailable`, so does who comes later, and closing works."""
+    async with Database.sqlite(database_file) as database:
+
+        def fail(_: Session) -> bool:
+            raise MemoryError
+
+        monkeypatch.setattr(Session, "checkpoint_if_due", fail)
+        outcomes = await together(database, lambda tx: insert(tx, "a"), lambda tx: insert(tx, "b"))
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 2
+        assert isinstance(outcomes[0], Unavailable)
+        assert isinstance(outcomes[0].__cause__, MemoryError)
+        with pytest.raises(Unavailable):
+            await database.transaction(insert, "later")
+        assert await database.read(names) == []
