@@ -275,7 +275,9 @@ class Content:
         for _ in range(_SETTLE_ATTEMPTS):
             found = await self._database.read(blobs.find, record.storage_id, canonical)
             broken = await self._broken_key(found)
-            if found is None or broken is not None:
+            # Without the last condition the time of a push would tell whether others have these bytes.
+            may_rely = found is not None and broken is None
+            if not (may_rely and await self._database.read(_is_linked, repository.id, record.image, digest)):
                 stored = await upload.staging.publish(canonical)
             if (blob := await self._database.transaction(settle)) is not None:
                 return blob
@@ -321,8 +323,10 @@ class Content:
         record, linked_at = found
         # Who hears that a blob is there will not send it. If no manifest needs it yet, its time starts again, so that
         # the sweep cannot take it between this answer and the manifest (row UP-27).
-        if linked_at < self.now() - self._grace_s // 2 and len(self._touched) < _TOUCH_BOUND:
+        if linked_at < self.now() - self._grace_s // 2:
             self._touched.add((image_id, digest))
+            if len(self._touched) >= _TOUCH_BOUND:  # never dropped: who filled it waits until there is room
+                await self.flush_touches()
         return FoundBlob(record, self._names.get(record.storage_id, ""))
 
     @asynccontextmanager
@@ -359,3 +363,8 @@ class Content:
             batch = waiting[start : start + _TOUCH_BATCH]
             await self._database.transaction(blobs.touch, batch, now=self.now())
             self._touched.difference_update(batch)
+
+
+def _is_linked(tx: Transaction, repository_id: int, image_name: str, digest: Digest) -> bool:
+    image = images.find(tx, repository_id, image_name)
+    return image is not None and blobs.linked(tx, image.id, digest) is not None

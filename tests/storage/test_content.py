@@ -324,6 +324,7 @@ async def test_two_algorithms_one_object(scene: Scene) -> None:
     await scene.push(DATA)
     await scene.push(DATA, "second", digest=other)
     await scene.push(DATA, "second", digest=other)
+    await scene.sweep().run()
     assert len(await objects_of(scene.store)) == 1
     assert await scene.pull(DIGEST) == await scene.pull(other, "second") == DATA
     for digest, image in ((DIGEST, "second"), (other, "app")):

@@ -38,6 +38,7 @@ async def test_one_copy_for_all(scene: Scene) -> None:
     """Whoever pushes the same bytes again gets a link, and the store keeps one copy (row UP-31)."""
     for repository in (scene.repository, scene.other, scene.repository):
         await scene.push(DATA, repository=repository)
+    await scene.sweep().run()
     assert len(await objects_of(scene.store)) == 1
     assert await scene.pull(DIGEST, repository=scene.other) == DATA
 
@@ -194,6 +195,24 @@ async def test_touches_survive_trouble(memory_scene: Scene) -> None:
     faults.passed.clear()
     await worker.flush_touches()
     assert faults.passed == []
+
+
+async def test_more_touches_than_fit(memory_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When as many renewals wait as may, they are written at once: none is dropped."""
+    monkeypatch.setattr("storage.content._TOUCH_BOUND", 2)
+    scene = memory_scene
+    digests = [await scene.push(b"%d" % number) for number in range(3)]
+    image = await scene.image()
+    scene.clock.advance(scene.grace_s)
+    for digest in digests:
+        await scene.find(digest)
+    renewed = [await scene.database.read(blobs.linked, image.id, digest) for digest in digests]
+    ages = [scene.clock.now - found[1] for found in renewed if found is not None]
+    assert ages == [0, 0, scene.grace_s]
+    await scene.content.flush_touches()
+    last = await scene.database.read(blobs.linked, image.id, digests[2])
+    assert last is not None
+    assert last[1] == scene.clock.now
 
 
 async def test_touch_revives_nothing(memory_scene: Scene) -> None:

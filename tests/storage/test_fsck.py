@@ -92,6 +92,7 @@ async def directory(directory_scene: Scene, tmp_path: Path) -> Directory:
     await directory_scene.push(DATA)
     await directory_scene.push(DATA, "second")
     await directory_scene.put_manifest([DIGEST])
+    await directory_scene.sweep().run()  # the second push's copy
     return Directory(directory_scene, tmp_path / "blobs")
 
 
