@@ -12,11 +12,13 @@ import trio
 from gateway.access.principal import ANONYMOUS
 from gateway.app import Services, build, open_services, running, worker_jobs
 from gateway.config import Settings
+from gateway.oci.errors import RegistryError
+from gateway.repositories.hosted import HostedRepository
 from storage import Digest, Transaction, Unavailable
-from storage.metadata import blobs, credentials, projects
+from storage.metadata import blobs, credentials, projects, repositories
 from tests.gateway.access.house import Clock
 from tests.gateway.edge.visitors import ask, basic
-from tests.gateway.registry import NAME, Registry
+from tests.gateway.registry import NAME, REPOSITORY, Registry
 from tests.served import image_manifest
 
 
@@ -259,6 +261,66 @@ async def test_garbage_settings_reach_the_sweep(data_directory: Path) -> None:
     assert (gone.status, intervals["garbage"]) == (404, 12345)
 
 
+async def test_what_is_deleted_or_abandoned_waits_as_long_as_set(data_directory: Path) -> None:
+    """A deleted manifest can be restored, and an unfinished upload continued, within the times of the settings."""
+    clock = Clock()
+    garbage = {"undelete_s": 100, "upload_expiry_s": 200}
+    async with Registry.open(data_directory, clock=clock, garbage=garbage) as registry:
+        digest = Digest.of(await registry.push_image("v1"))
+        place = await registry.services.database.read(repositories.find, *REPOSITORY.split("/"))
+        assert place is not None
+        hosted = registry.services.open_repository(place)
+        assert isinstance(hosted, HostedRepository)
+        session = (await registry.ask("POST", f"/v2/{NAME}/blobs/uploads/")).headers["location"]
+
+        async def wait(seconds: int) -> int:
+            clock.now += seconds
+            await registry.services.sweep.run()
+            return (await registry.ask("GET", session)).status
+
+        await registry.ask("DELETE", f"/v2/{NAME}/manifests/{digest}")
+        assert await wait(90) == 204
+        assert await hosted.restore_manifest("app", digest) == ["v1"]
+        await registry.ask("DELETE", f"/v2/{NAME}/manifests/{digest}")
+        assert await wait(105) == 204
+        with pytest.raises(RegistryError):
+            await hosted.restore_manifest("app", digest)
+        assert await wait(10) == 404
+
+
+async def test_logins_and_keys_live_as_long_as_set(data_directory: Path) -> None:
+    """A refresh token lives without use, and one key signs, for the times of the settings."""
+    clock = Clock()
+    access = {"refresh_lifetime_s": 5000, "key_rotation_s": 7200}
+    async with Registry.open(data_directory, clock=clock, access=access) as registry:
+        refresh_token = json.loads((await registry.ask("GET", "/v2/token?offline_token=true")).body)["refresh_token"]
+        form = f"grant_type=refresh_token&service=sluice&refresh_token={refresh_token}".encode()
+        first, _ = await header_of_token(registry)
+
+        async def refreshed(seconds: int) -> int:
+            clock.now += seconds
+            await registry.services.keyring.refresh()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return (await registry.ask("POST", "/v2/token", form, headers, auth=None)).status
+
+        assert await refreshed(4900) == 200
+        assert (await header_of_token(registry))[0]["kid"] == first["kid"]
+        await registry.services.authenticator.flush_usage()
+        assert await refreshed(4900) == 200
+        assert (await header_of_token(registry))[0]["kid"] != first["kid"]
+        assert await refreshed(10_001) == 401
+
+
+async def test_a_body_may_pause_as_long_as_set(data_directory: Path) -> None:
+    """A client that sends nothing more within its body hears 408 after that time, not after a minute."""
+    async with Registry.open(data_directory, server={"body_idle_timeout_s": 0.01}) as registry:
+        headers = {"Authorization": registry.admin, "Transfer-Encoding": "chunked"}
+
+        answer = await ask(registry.app, f"/v2/{NAME}/manifests/v1", "PUT", headers, receive=trio.sleep_forever)
+
+    assert (answer.status, answer.codes) == (408, ["BLOB_UPLOAD_INVALID"])
+
+
 # --- a worker ------------------------------------------------------------------------------------------------------
 
 
@@ -275,17 +337,17 @@ async def test_an_end_writes_down_what_was_collected(data_directory: Path) -> No
     """Times of last use and renewed links wait in memory for seconds; a worker that stops writes them first."""
     now = 1_800_000_000
     clock = Clock(now)
-    async with Registry.open(data_directory, clock=clock) as registry:
+    async with Registry.open(data_directory, clock=clock, garbage={"grace_s": 1000}) as registry:
         services = registry.services
         digest = await registry.push_blob(b"{}")
-        clock.now = now + 80_000
+        clock.now = now + 600  # more than half of the grace period: from then on a link is renewed
         async with running(services):
             assert (await registry.ask("HEAD", f"/v2/{NAME}/blobs/{digest}")).status == 200
             assert await services.database.read(_last_uses) == [None]
             assert await services.database.read(_linked_at, digest) == now
 
-        assert await services.database.read(_last_uses) == [now + 80_000]
-        assert await services.database.read(_linked_at, digest) == now + 80_000
+        assert await services.database.read(_last_uses) == [now + 600]
+        assert await services.database.read(_linked_at, digest) == now + 600
 
 
 async def test_a_worker_that_fails_writes_it_down_too(data_directory: Path) -> None:
