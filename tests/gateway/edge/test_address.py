@@ -298,5 +298,5 @@ def test_t11_no_header_makes_an_error_of_the_client_address(one: str, two: str) 
 )
 def test_a_host_that_nobody_could_use_names_its_field(server: dict[str, Any], field: str) -> None:
     """Told at the start, not at the first request."""
-    with pytest.raises(ValueError, match=rf"server\.{field}"):
+    with pytest.raises(ValueError, match=field):
         AddressRules.of(Server(**server))

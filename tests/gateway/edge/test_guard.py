@@ -264,6 +264,53 @@ async def test_trouble_is_not_a_refusal(guard: Guard, house: House, repository: 
             await guard.enter(seen, IMAGE, Action.PULL)
 
 
+async def test_a_right_is_looked_at_again_when_a_long_request_ends(
+    guard: Guard, house: House, repository: RepositoryRecord
+) -> None:
+    """A17: within the writing transaction, with the repository's row of that moment; time alone ends no upload."""
+    user = await house.user()
+    grant = await house.accounts.put_grant(user.id, Role.WRITER, repository_id=repository.id)
+    token = (await house.ask(Principal(user), f"repository:{IMAGE}:pull,push")).token
+    call = await guard.enter(visit(bearer(token)), IMAGE, Action.PUSH)
+    again = guard.confirmation(call, Action.PUSH)
+
+    house.clock.now += 3 * 3600  # the token has long expired, as tokens do while a body comes
+    changed = await house.database.transaction(
+        repositories.update, repository.id, now=int(house.clock.now), immutable_tags=("v*",)
+    )
+    await house.database.transaction(again)
+    assert again.repository == changed
+
+    await house.accounts.remove_grant(grant.id)
+    with pytest.raises(RegistryError) as caught:
+        await house.database.transaction(again)
+    assert as_sent(caught.value) == as_sent(
+        guard.insufficient(call.visit, call.principal, f"repository:{IMAGE}:pull,push")
+    )
+
+
+@pytest.mark.parametrize("end", ["disable", "end_sessions", "delete", "repository"])
+async def test_who_has_ended_meanwhile_is_refused(
+    guard: Guard, house: House, repository: RepositoryRecord, end: str
+) -> None:
+    """A15, A17: an account or repository that is gone, also one made again under its name, ends the request, too."""
+    user = await member(house, repository, Role.WRITER)
+    call = await guard.enter(visit(await login(house, user)), IMAGE, Action.PUSH)
+    again = guard.confirmation(call, Action.PUSH)
+    await house.database.transaction(again)
+
+    if end == "repository":
+        await house.database.transaction(repositories.delete, repository.id)
+        new = await house.repository()
+        await house.accounts.put_grant(user.id, Role.WRITER, repository_id=new.id)
+    else:
+        await getattr(house.accounts, end)(user.id)
+
+    with pytest.raises(RegistryError) as caught:
+        await house.database.transaction(again)
+    assert caught.value.code is Code.UNAUTHORIZED
+
+
 # --- the other doors -----------------------------------------------------------------------------------------------
 
 
