@@ -280,8 +280,16 @@ class Content:
             if not (may_rely and await self._database.read(_is_linked, repository.id, record.image, digest)):
                 stored = await upload.staging.publish(canonical)
             if (blob := await self._database.transaction(settle)) is not None:
+                await self._drop_superfluous(blob, stored)
                 return blob
         raise Unavailable(f"blob {canonical} is being removed over and over: look at the garbage collection settings")
+
+    async def _drop_superfluous(self, blob: BlobRecord, stored: StoredObject | None) -> None:
+        """Free our own copy at once if the row has another: it is among the removals, and no row can have its key."""
+        if stored is None or stored.key == blob.stored.key:
+            return
+        with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):  # else the sweep does it
+            await self.store(blob.storage_id).remove(stored.key)
 
     async def _broken_key(self, found: BlobRecord | None) -> str | None:
         """The row's key if nobody can rely on what lies under it: bytes are never dropped for a copy not looked at."""

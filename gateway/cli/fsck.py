@@ -12,15 +12,15 @@ from storage import Finding, Fsck, FsckTotals
 
 
 @click.command("fsck", cls=Command)
-@click.option("--repair", is_flag=True, help="Put damaged blobs into quarantine and give orphans to the collection.")
+@click.option("--repair", is_flag=True, help="Put damaged blobs and orphans into quarantine.")
 @json_option
 @with_settings
 def command(*, repair: bool, as_json: bool, settings: Settings) -> None:
     """Check every stored byte; reads all of it, beside a running server.
 
-    Kinds of findings: missing (on record, not stored), damaged (other bytes than on record), orphan (stored, not on
-    record). A blob that is missing or was repaired heals with the next push of an image that has it. The exit code is 1
-    if anything was found.
+    Kinds of findings: missing (on record, not stored), damaged (other bytes than on record), unreadable (the disk said
+    so), orphan (stored, not on record), healed (marked before, sound now). A blob that is missing or was repaired heals
+    with the next push of an image that has it; quarantined bytes are kept. The exit code is 1 if anything was found.
 
     Examples:
       sluice fsck

@@ -472,3 +472,15 @@ def test_up_32_length_over_the_limit_is_413(gateway: Served, name: str) -> None:
     assert response.status == 413
     assert b'"errors"' in response.read()
     connection.close()
+
+
+def test_up_25_one_copy_whatever_image_it_came_from(gateway: Served, name: str) -> None:
+    """The same layer pushed to three images lies once in the storage, right after the last push."""
+    content = os.urandom(50_000)
+    for image in ("a", "b", "c"):
+        gateway.push_blob(f"{name}/{image}", content)
+
+    stored = [path for path in gateway.data.rglob(f"*{hashlib.sha256(content).hexdigest()}*") if path.is_file()]
+
+    assert len(stored) == 1
+    assert [fetch(gateway, f"{name}/{image}", sha256(content)) for image in ("a", "b", "c")] == [content] * 3
