@@ -45,6 +45,7 @@ class Scene:
         self.seen: list[Visit] = []
         self.entered = trio.Event()
         self.leave = trio.Event()
+        self.noted = trio.Event()
         self.app = QuartTrio("visited", static_folder=None)
         streams.install(self.app)
         visits.install(self.app)
@@ -55,6 +56,7 @@ class Scene:
         async def index() -> str:
             self.seen.append(made.of(request))
             get_logger("m").info("seen")
+            self.noted.set()
             return "ok"
 
         @self.app.get("/twice")
