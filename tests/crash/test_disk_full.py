@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(180)]
 
 SIZE_MIB = 24
 HEAL_S = 10.0
-# More than the room that is left, and less than the 1 MiB of an unread body that the gateway takes before it closes: our
-# client sends all of it before it listens, and would miss an answer that comes while it is still sending.
+# More than the room that is left, and less than the 1 MiB of an unread body that the gateway takes before it closes:
+# our client sends all of it before it listens, and would miss an answer that comes while it is still sending.
 NEW_BYTES = 900_000
 
 
