@@ -27,14 +27,14 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
-SERVED = ("tests/protocol/", "tests/security/")
-"""Folders whose tests all talk to a served process: they are part of `make test`, not of the quick `make check`."""
+WHOLE = ("tests/protocol/", "tests/security/", "tests/clients/", "tests/gateway/api/", "tests/gateway/cli/")
+"""Folders whose tests work with a whole gateway: they are part of `make test`, not of the quick `make check`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what talks to a served process, by its folder."""
+    """Mark what works with a whole gateway, by its folder."""
     for item in items:
-        if item.nodeid.startswith(SERVED):
+        if item.nodeid.startswith(WHOLE):
             item.add_marker(pytest.mark.served)
 
 
