@@ -45,15 +45,6 @@ class Conflict(StorageError):
     """A row with this name exists already, or a referenced row does not; the message names it."""
 
 
-class OffsetMismatch(StorageError):
-    """A staging area holds another number of bytes than the caller assumed."""
-
-    def __init__(self, *, expected_bytes: int, actual_bytes: int) -> None:
-        super().__init__(f"offset {expected_bytes} expected, {actual_bytes} bytes are stored")
-        self.expected_bytes = expected_bytes
-        self.actual_bytes = actual_bytes
-
-
 class DigestMismatch(StorageError):
     """The bytes have another digest than the one claimed; nothing was published."""
 

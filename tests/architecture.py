@@ -72,7 +72,7 @@ WITHOUT_TWIN: dict[str, str] = {
 SOURCES = ("storage", "gateway", "bench")
 PUBLISHED = (*SOURCES, "tests", "docs", ".ci")
 MACHINE = {
-    "a path of one machine": re.compile(r"(?<![\w.:/-])/(?:work|farm|root|tmp|home/\w+)/|/\.library\b"),
+    "a path of one machine": re.compile(r"(?<![\w.:/-])/(?:root|tmp|home/\w+)/"),
     "a package index or mirror": re.compile(
         r"python[h]osted|pypi\.org/simple|npmjs\.org|debian\.org/debian|--(?:extra-)?index-url\b"
     ),

@@ -34,10 +34,6 @@ class Overloaded(AccessError):
         super().__init__("too many logins at once: try again shortly")
 
 
-class UnsupportedGrant(AccessError):
-    """The token endpoint was asked for a grant type that it does not offer (row OAU-06)."""
-
-
 class InvalidField(AccessError):
     """A management act was given a value it cannot use: `field` names the parameter, `reason` says what is allowed."""
 

@@ -121,7 +121,7 @@ def test_secrets_print_as_stars(written: Callable[[], str], form: Literal["text"
 def test_what_libraries_warn_of_becomes_an_event(written: Callable[[], str], form: Literal["text", "json"]) -> None:
     """Standard logging goes the same way in the same form, with arguments and traceback, and is as harmless."""
     configure(level="info", form=form)
-    library, password = logging.getLogger("some.library"), "hunter2-" * 2
+    library, password = logging.getLogger("some.package"), "hunter2-" * 2
 
     library.warning("odd answer from %s", HOSTILE)
     library.info("chatter")
@@ -136,7 +136,7 @@ def test_what_libraries_warn_of_becomes_an_event(written: Callable[[], str], for
     assert "\x1b" not in text
     if form == "json":
         first, second = events(text)
-        assert (first["event"], first["level"], first["module"]) == ("library_message", "warning", "some.library")
+        assert (first["event"], first["level"], first["module"]) == ("library_message", "warning", "some.package")
         assert first["text"] == f"odd answer from {HOSTILE}"
         assert (second["text"], second["exception"][0]["exc_value"]) == ("gave up", "inner")
 
@@ -145,7 +145,7 @@ def test_a_library_that_logs_nonsense_ends_nothing(written: Callable[[], str]) -
     """A record whose arguments do not fit its text is reported and forgotten."""
     configure(level="info", form="json")
 
-    logging.getLogger("some.library").warning("%d apples", "no")
+    logging.getLogger("some.package").warning("%d apples", "no")
     get_logger("m").info("still_here")
 
     assert json.loads(written().splitlines()[-1])["event"] == "still_here"
@@ -176,7 +176,7 @@ def test_the_last_call_counts(written: Callable[[], str]) -> None:
     configure(level="error", form="text")
     configure(level="info", form="json")
 
-    logging.getLogger("some.library").warning("once")
+    logging.getLogger("some.package").warning("once")
     get_logger("m").info("once")
 
     assert len(events(written())) == 2

@@ -19,7 +19,6 @@ from gateway.access.errors import (
     LastAdmin,
     Overloaded,
     TooManySecrets,
-    UnsupportedGrant,
 )
 from gateway.edge import failures, streams, visits
 from gateway.edge.address import BadHost, UnknownHost
@@ -34,7 +33,6 @@ from storage import (
     DigestInvalid,
     DigestMismatch,
     NotFound,
-    OffsetMismatch,
     StorageError,
     StorageFull,
     TooManyUploads,
@@ -50,7 +48,6 @@ DIGEST = f"sha256:{'a' * 64}"
 OURS: list[tuple[Exception, int, Code, str]] = [
     (StorageError(INNER), 503, Code.UNAVAILABLE, "5"),
     (Unavailable(INNER), 503, Code.UNAVAILABLE, "5"),
-    (OffsetMismatch(expected_bytes=1, actual_bytes=2), 503, Code.UNAVAILABLE, "5"),
     (StorageFull(INNER), 507, Code.UNAVAILABLE, "60"),
     (Damaged(INNER), 503, Code.UNAVAILABLE, "60"),
     (Overloaded(), 503, Code.UNAVAILABLE, "5"),
@@ -69,7 +66,6 @@ THEIRS: list[tuple[Exception, int, Code, str | None]] = [
     (BadCredentials(), 401, Code.UNAUTHORIZED, None),
     (InvalidToken("expired"), 401, Code.UNAUTHORIZED, None),
     (AccessError("no"), 403, Code.DENIED, None),
-    (UnsupportedGrant("no"), 403, Code.DENIED, None),
     (InvalidField("name", "too long"), 403, Code.DENIED, None),
     (TooManySecrets("two live ones"), 403, Code.DENIED, None),
     (LastAdmin(), 403, Code.DENIED, None),
