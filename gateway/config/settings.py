@@ -105,6 +105,11 @@ class Server(Section):
     )
     drain_timeout_s: Seconds = Field(30, description="Seconds that running requests get after SIGTERM.")
     max_connections: Count = Field(10_000, description="Open connections per worker; 12 to 40 KiB of memory each.")
+    max_connections_per_address: Count = Field(
+        4_000,
+        description="Of these from one address, so that one cannot take all; trusted proxies may. A CI site behind one "
+        "address translator has some hundreds.",
+    )
 
     @field_validator("tls_key")
     @classmethod

@@ -1,4 +1,4 @@
-"""One request and its answer: ASGI on one side, HTTP/1.1 on the other. h11 reads the head and writes the answer.
+"""One request and its answer: ASGI on one side, HTTP/1.1 on the other.
 
     awaiting --start--> held --first body--> answering --last body--> complete
 Nothing is sent before the first body message (as ASGI asks), so a failure until then is still a proper 500; after it,
@@ -6,23 +6,27 @@ a failure can only cut the connection, and a cut answer never looks complete.
 
 The body is read when the application asks and not before: that is the back-pressure. `100 Continue` goes out at the
 first ask (row GEN-16).
+
+Two ASGI extensions: `http.response.zerocopysend` sends a span of a file as a part of the body, and
+`sluice.request.absorb` receives the rest of a request's body in worker threads (`absorption`).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from enum import Enum, auto
 from http import HTTPStatus
-from http.client import responses
 from typing import Any, Final
 from urllib.parse import unquote
 
-import h11
 import trio
 
 from gateway.logs import get_logger
+from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
 from gateway.wire.framing import Framing
 from gateway.wire.heads import Head
 from gateway.wire.peer import Peer, PeerGone
+from gateway.wire.recall import FileSpan
 from gateway.wire.refusals import Refused, refusal
+from gateway.wire.threads import Threads
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -52,6 +56,9 @@ class _Phase(Enum):
     COMPLETE = auto()
 
 
+_WITH_BODY: Final = frozenset({_Phase.HELD, _Phase.ANSWERING})
+
+
 class Exchange:
     """See the module docstring. Made per request, run once."""
 
@@ -61,22 +68,27 @@ class Exchange:
         head: Head,
         framing: Framing,
         *,
-        parser: h11.Connection,
-        server_headers: Iterable[tuple[bytes, bytes]],
         must_close: Callable[[Framing], bool],
+        threads: Threads,
     ) -> None:
         self._peer = peer
         self._head = head
         self._framing = framing
-        self._parser = parser
-        self._server_headers = server_headers
         self._must_close = must_close
+        self._threads = threads
         self._wants_continue = head.expects_continue
         self._malformed: Refused | None = None
         self._asked = False
         self._phase = _Phase.AWAITING
-        self._held: list[bytes] = []
+        self._opening = b""
+        self._left: int | None = None  # of the answer's body, where its length was promised
+        self._is_chunked = False
+        self._closing = False
         self._without_body = head.method == b"HEAD"
+        self.status = 0
+        """The answer's status; 0 until it has begun."""
+        self.sent_bytes = 0
+        """Bytes of the answer's body that were handed to the kernel."""
 
     async def run(self, application: Application, scope: Scope) -> bool:
         """Have the request answered; True when the connection can carry another one after the body is taken.
@@ -91,12 +103,13 @@ class Exchange:
         except* (Exception, SystemExit) as errors:  # noqa: BLE001  # whatever it is, it must not leave this connection
             self._report(errors)
         if self._phase is _Phase.COMPLETE:
-            return self._parser.our_state is h11.DONE and not self._malformed
+            return not (self._closing or self._malformed)
         if self._phase is _Phase.ANSWERING:
             if self._head.version == b"1.0":
                 self._peer.reset()  # without a length, an ordinary close would look like the end
             raise AnswerCut
         refused = self._malformed or Refused("internal error; the log knows more", status=500)
+        self.status = refused.status
         await self._peer.send(refusal(refused.status, refused.message, without_body=self._without_body))
         return False
 
@@ -121,52 +134,103 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": not self._framing.done}
 
     async def send(self, message: Message) -> None:
-        """Take the answer in ASGI's messages; raises `PeerGone` (an OSError), `h11.LocalProtocolError` for nonsense."""
+        """Take the answer in ASGI's messages; raises `PeerGone` (an OSError), ValueError and RuntimeError for nonsense.
+
+        A body that does not keep the length that was promised cuts the connection.
+        """
         kind = message["type"]
         if kind == "http.response.start" and self._phase is _Phase.AWAITING:
             self._start(int(message["status"]), message.get("headers", ()))
-        elif kind == "http.response.body" and self._phase in {_Phase.HELD, _Phase.ANSWERING}:
+        elif kind == "http.response.body" and self._phase in _WITH_BODY:
             await self._continue(message.get("body", b""), last=not message.get("more_body", False))
+        elif kind == "http.response.zerocopysend" and self._phase in _WITH_BODY:
+            start, count = message.get("offset", 0), message["count"]
+            span = FileSpan(message["file"], start, start + count)
+            await self._continue_with_file(span, last=not message.get("more_body", False))
         else:
             raise RuntimeError(f"{kind} does not belong here: the answer is {self._phase.name.lower()}")
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         fields = [(bytes(name), bytes(value)) for name, value in headers]
-        fields += self._server_headers
-        if self._closes():
-            fields.append((b"connection", b"close"))
-        answer = h11.Response(status_code=status, headers=fields, reason=responses.get(status, "").encode("ascii"))
-        self._held = self._parser.send_with_data_passthrough(answer) or []
+        lines = [opening(status), field_lines(fields), date_line()]
+        known = {name.lower(): value for name, value in fields}
         self._without_body = self._without_body or status in _WITHOUT_BODY
+        promised = known.get(b"content-length")
+        self._closing = self._closes() or known.pop(b"connection", b"").lower() == b"close"
+        if promised is not None and not self._without_body:
+            self._left = int(promised)
+        elif not self._without_body and self._head.version == b"1.1":
+            self._is_chunked = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif not self._without_body:
+            self._closing = True  # the end of the connection is the end of the body
+        if self._closing and b"connection" not in known:
+            lines.append(CLOSE)
+        lines.append(END)
+        self._opening = b"".join(lines)
+        self.status = status
         self._phase = _Phase.HELD
 
     async def _continue(self, body: bytes, *, last: bool) -> None:
-        pieces, self._held = self._held, []
-        if body and not self._without_body:
-            pieces += self._parser.send_with_data_passthrough(h11.Data(data=body)) or []
-        if last:
-            pieces += self._parser.send_with_data_passthrough(h11.EndOfMessage()) or []
+        begin, self._opening = self._opening, b""
         self._phase = _Phase.ANSWERING
+        if self._without_body:
+            body = b""
+        self._count(len(body))
+        end = b""
+        if self._is_chunked:
+            if body:
+                begin += b"%x\r\n" % len(body)
+                end = b"\r\n"
+            end += b"0\r\n\r\n" if last else b""
         if len(body) <= _JOINED_BYTES:
-            await self._peer.send(b"".join(pieces))
+            await self._send_if_any(b"".join((begin, body, end)))
         else:
-            for piece in pieces:
-                await self._peer.send(piece)
+            for piece in (begin, body, end):
+                await self._send_if_any(piece)
         if last:
-            self._phase = _Phase.COMPLETE
+            self._complete()
+
+    async def _continue_with_file(self, span: FileSpan, *, last: bool) -> None:
+        """A part of the body out of a file; only where the length was promised, so that nothing frames it."""
+        begin, self._opening = self._opening, b""
+        if not self._without_body and self._left is None:
+            raise RuntimeError("a file is sent only in an answer with a Content-Length")
+        self._phase = _Phase.ANSWERING
+        await self._send_if_any(begin)
+        if not self._without_body:
+            self._count(span.stop - span.start)
+            await self._peer.send_file(span, threads=self._threads)
+        if last:
+            self._complete()
+
+    async def _send_if_any(self, data: bytes) -> None:
+        if data:
+            await self._peer.send(data)
+
+    def _count(self, size_bytes: int) -> None:
+        self.sent_bytes += size_bytes
+        if self._left is not None:
+            self._left -= size_bytes
+            if self._left < 0:
+                raise RuntimeError("the answer's body is longer than its Content-Length")
+
+    def _complete(self) -> None:
+        if self._left:
+            raise RuntimeError(f"the answer's body ends {self._left} bytes before its Content-Length")
+        self._phase = _Phase.COMPLETE
 
     def _closes(self) -> bool:
         """Whether this answer has to be the connection's last: decided when it starts, so that it can say so."""
         undecided = self._wants_continue and not self._framing.done  # its body may come or not (RFC 9110, 10.1.1)
-        return undecided or self._malformed is not None or self._must_close(self._framing)
+        return undecided or self._head.closes or self._malformed is not None or self._must_close(self._framing)
 
     async def _next_body(self) -> bytes:
         """Bytes of the body, nothing only at its end."""
         if self._wants_continue and not self._peer.unread:
             await self._peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._wants_continue = False
-        if self._peer.unread:  # nothing to wait for, but others want their turn
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()  # there may be nothing to wait for, but others want their turn
         while True:
             body, self._peer.unread = self._framing.take(self._peer.unread)
             if body or self._framing.done:
@@ -203,12 +267,7 @@ class Exchange:
 
 
 def scope_of(
-    head: Head,
-    headers: list[tuple[bytes, bytes]],
-    *,
-    scheme: str,
-    addresses: tuple[tuple[str, int], tuple[str, int]],
-    state: dict[str, Any],
+    head: Head, *, scheme: str, addresses: tuple[tuple[str, int], tuple[str, int]], state: dict[str, Any]
 ) -> Scope:
     """The ASGI description of a request. `raw_path` is what the client sent; `path` is decoded."""
     path, _, query = head.target.partition(b"?")
@@ -223,9 +282,9 @@ def scope_of(
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": headers,
+        "headers": head.fields,
         "client": client,
         "server": server,
         "state": state,
-        "extensions": {},
+        "extensions": {"http.response.zerocopysend": {}},
     }

@@ -1,27 +1,32 @@
 """HTTP/1.1 on one connection: read a head, have it answered, then the next; close when either side wants to.
 
 Sequential by design: one task per connection (and one for the handler of the moment); a request that was sent early
-(pipelining) waits in `Peer.unread`. The fast path of a later version takes over here, between the raw head and the
-exchange.
+(pipelining) waits in `Peer.unread`. Whoever remembers answers (`recall`) is asked before the application.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import h11
 import trio
 
-from gateway.wire.census import Census
-from gateway.wire.exchange import Application, Exchange, scope_of
+from gateway.wire.answers import CLOSE, END, date_line
+from gateway.wire.census import Census, Guest
+from gateway.wire.exchange import AnswerCut, Application, Exchange, scope_of
+from gateway.wire.file_sending import FileTooShort
 from gateway.wire.framing import Framing, framing_of
-from gateway.wire.heads import find_end, judge
+from gateway.wire.heads import Head, find_end, judge
 from gateway.wire.peer import Peer
+from gateway.wire.recall import Asked, FileSpan, Recall, Recalled
 from gateway.wire.refusals import Refused, refusal
 from gateway.wire.settings import WireSettings
+from gateway.wire.threads import Threads
 
 _HEAD_READ_BYTES: Final = 16 * 1024
 """Most heads are below 2 KiB; what comes with them is the start of a body."""
+_RECALLED_METHODS: Final = frozenset({b"GET", b"HEAD"})
+_IN_A_ROW: Final = 8
+"""Requests that a connection may have answered without giving way to others: below half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +36,26 @@ class Service:
     application: Application
     settings: WireSettings
     census: Census
-    server_headers: Callable[[], Iterable[tuple[bytes, bytes]]]
-    """Fields that the server adds to every answer, such as the date."""
+    recall: Recall | None = None
+    threads: Threads = field(default_factory=Threads)
+    """For bytes that would make the loop wait: files on disk, encryption, bodies of uploads."""
 
 
 class Http1:
     """See the module docstring. Made per connection, run once; its caller closes the connection."""
 
-    def __init__(self, peer: Peer, service: Service, *, state: dict[str, Any]) -> None:
+    __slots__ = ("_addresses", "_guest", "_peer", "_row", "_served", "_service", "_settings", "_state")
+
+    def __init__(self, peer: Peer, service: Service, guest: Guest, *, state: dict[str, Any]) -> None:
+        """`state` is the application's, as its lifespan left it; each request gets a copy."""
         self._peer = peer
         self._service = service
+        self._guest = guest
         self._settings = service.settings
         self._state = state
         self._addresses = peer.addresses()
         self._served = 0
+        self._row = 0
 
     async def run(self) -> None:
         """Serve until the client leaves, rests too long, asks to close, or breaks the rules.
@@ -63,20 +74,44 @@ class Http1:
         if raw is None:
             return False
         head = judge(raw, max_fields=self._settings.header_count)
-        parser, request = _parse(raw)
-        self._peer.unread = self._peer.unread[len(raw) :]
+        unread = self._peer.unread
+        self._peer.unread = unread[len(raw) :] if len(unread) > len(raw) else b""
+        if self._service.recall is not None and head.body_bytes == 0 and head.method in _RECALLED_METHODS:
+            asked = Asked(head.method, head.target, head.fields, self._addresses[0], self._peer.scheme)
+            answer = self._service.recall.recall(asked)
+            if answer is not None:
+                return await self._replay(head, answer)
+        return await self._ask_application(head)
+
+    async def _replay(self, head: Head, answer: Recalled) -> bool:
+        """Send what was remembered; True when the connection goes on."""
+        closes = head.closes or self._service.census.closing
+        begin = b"".join((answer.head, date_line(), CLOSE if closes else b"", END))
+        try:
+            if isinstance(answer.body, bytes):
+                await self._peer.send(begin + answer.body)
+            else:
+                await self._peer.send(begin)
+                parts = (answer.body,) if isinstance(answer.body, FileSpan) else answer.body
+                await self._send_parts(parts)
+        except FileTooShort as error:
+            raise AnswerCut from error
+        finally:
+            answer.release()
+        return not closes
+
+    async def _send_parts(self, parts: Sequence[bytes | FileSpan]) -> None:
+        for part in parts:
+            if isinstance(part, FileSpan):
+                await self._peer.send_file(part, threads=self._service.threads)
+            else:
+                await self._peer.send(part)
+
+    async def _ask_application(self, head: Head) -> bool:
         framing = framing_of(head.body_bytes)
-        exchange = Exchange(
-            self._peer,
-            head,
-            framing,
-            parser=parser,
-            server_headers=self._service.server_headers(),
-            must_close=self._must_close,
-        )
+        exchange = Exchange(self._peer, head, framing, must_close=self._must_close, threads=self._service.threads)
         scope = scope_of(
             head,
-            list(request.headers),
             scheme=self._peer.scheme,
             addresses=self._addresses,
             state=self._state.copy(),
@@ -95,28 +130,55 @@ class Http1:
 
     async def _next_head(self) -> bytes | None:
         """The next raw head with its empty line, left in `unread`; None when the client has nothing more to ask."""
-        if not self._peer.unread and not await self._rest():
-            return None
+        if not self._peer.unread:
+            if not await self._rest():
+                return None
+        elif self._served:
+            await self._give_way()
+        end = self._end_of_head(searched=0)
+        return self._peer.unread[:end] if end is not None else await self._rest_of_head()
+
+    async def _rest_of_head(self) -> bytes | None:
+        """The same for a head that did not come in one piece."""
         with trio.move_on_after(self._settings.header_timeout_s):
-            searched = 0
             while True:
-                if self._peer.unread.startswith(b"\r\n"):  # a mistake of old clients, to be forgiven (RFC 9112, 2.2)
-                    self._peer.unread, searched = self._peer.unread[2:], 0
-                if self._peer.unread:
-                    end = find_end(self._peer.unread, searched=searched, limit=self._settings.header_bytes)
-                    if end is not None:
-                        return self._peer.unread[:end]
                 searched = len(self._peer.unread)
                 if not await self._peer.fill(_HEAD_READ_BYTES):
                     return None  # it left in the middle of a sentence
+                end = self._end_of_head(searched=searched)
+                if end is not None:
+                    return self._peer.unread[:end]
         raise Refused(f"the request's head took longer than {self._settings.header_timeout_s} s", status=408)
 
+    def _end_of_head(self, *, searched: int) -> int | None:
+        while self._peer.unread.startswith(b"\r\n"):  # a mistake of old clients, to be forgiven (RFC 9112, 2.2)
+            self._peer.unread, searched = self._peer.unread[2:], 0
+        if not self._peer.unread:
+            return None
+        return find_end(self._peer.unread, searched=searched, limit=self._settings.header_bytes)
+
     async def _rest(self) -> bool:
-        """Wait for the first byte of a request; False when none comes in time or the client leaves."""
+        """Wait for the first byte of a request; False when the client leaves. Who rests too long is cancelled."""
+        filled = self._peer.fill_nowait(_HEAD_READ_BYTES)
+        if filled is not None:
+            await self._give_way()
+            return filled
+        self._row = 0
         patience_s = self._settings.idle_timeout_s if self._served else self._settings.header_timeout_s
-        with self._service.census.resting(patience_s):
-            await self._peer.fill(_HEAD_READ_BYTES)
-        return bool(self._peer.unread)
+        while filled is None:
+            self._service.census.rest(self._guest, patience_s)
+            await self._peer.wait_readable()
+            if not self._service.census.wake(self._guest):
+                return False
+            filled = self._peer.fill_nowait(_HEAD_READ_BYTES)
+        return filled
+
+    async def _give_way(self) -> None:
+        """Let others have their turn, from time to time, when there is nothing to wait for."""
+        self._row += 1
+        if self._row >= _IN_A_ROW:
+            self._row = 0
+            await trio.lowlevel.checkpoint()
 
     def _must_close(self, framing: Framing) -> bool:
         too_much = framing.known_left is not None and framing.known_left > self._settings.early_answer_bytes
@@ -126,16 +188,3 @@ class Http1:
         without_body = self._peer.unread.startswith(b"HEAD ")
         await self._peer.send(refusal(refused.status, refused.message, without_body=without_body))
         await self._peer.linger(max_bytes=self._settings.early_answer_bytes, max_s=self._settings.early_answer_s)
-
-
-def _parse(raw: bytes) -> tuple[h11.Connection, h11.Request]:
-    """The head as h11 reads it, and the parser that will write its answer: new each time, so no state is carried on."""
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw))
-    parser.receive_data(raw)
-    try:
-        request = parser.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Refused("the request's head is malformed") from error
-    if not isinstance(request, h11.Request):
-        raise Refused("the request's head is malformed")
-    return parser, request

@@ -1,18 +1,22 @@
 """The other end of one connection: bytes in, bytes out, each with a bound on waiting. Knows no HTTP.
 
 Nothing here is shielded: cancelling a send breaks the connection for good (a part of the bytes may be out), which is
-what its owner wants when it cancels. Used by one task at a time in each direction.
+what its owner wants when it cancels. Used by one task at a time.
 """
 
 import socket
 import struct
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
-PROGRESS_BYTES: Final = 64 * 1024
-"""What a reader must take per idle time. The kernel's buffers count as taken, so the first megabytes are quick."""
+from gateway.wire.channel import Buffer, Channel
+from gateway.wire.file_sending import send_file
+from gateway.wire.patience import PROGRESS_BYTES, Patience
+from gateway.wire.recall import FileSpan
+from gateway.wire.threads import Threads
+
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -25,12 +29,12 @@ class PeerStalled(PeerGone):
 
 
 class Peer:
-    """See the module docstring. Whoever accepted the stream closes it."""
+    """See the module docstring. Whoever accepted the channel closes it."""
 
-    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream], *, send_idle_s: float) -> None:
-        self._stream = stream
-        self._encrypted = isinstance(stream, trio.SSLStream)
-        self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+    __slots__ = ("_broken", "_send_idle_s", "channel", "stalled", "unread")
+
+    def __init__(self, channel: Channel, *, send_idle_s: float) -> None:
+        self.channel = channel
         self._send_idle_s = send_idle_s
         self._broken = False
         self.stalled = False
@@ -41,37 +45,51 @@ class Peer:
     @property
     def scheme(self) -> str:
         """`https` or `http`."""
-        return "https" if self._encrypted else "http"
+        return "https" if self.channel.encrypted else "http"
 
     def addresses(self) -> tuple[tuple[str, int], tuple[str, int]]:
         """Host and port of the peer and of our end; raises `PeerGone` when it left before we looked."""
         try:
-            client, server = self._socket.getpeername(), self._socket.getsockname()
+            client, server = self.channel.socket.getpeername(), self.channel.socket.getsockname()
         except OSError as error:
             raise PeerGone("the client left before its first request") from error
         return (client[0], client[1]), (server[0], server[1])
 
     async def handshake(self) -> None:
         """Agree on TLS where the port has it; raises `PeerGone`."""
-        if isinstance(self._stream, trio.SSLStream):
-            try:
-                await self._stream.do_handshake()
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise PeerGone("the TLS handshake failed") from error
+        try:
+            await self.channel.handshake()
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the TLS handshake failed") from error
+
+    def fill_nowait(self, max_bytes: int) -> bool | None:
+        """Put what is there, up to `max_bytes`, behind `unread`; None when there is nothing yet. Else as `fill`."""
+        try:
+            received = self.channel.recv_nowait(max_bytes)
+        except OSError as error:
+            raise PeerGone("the client reset the connection") from error
+        if received is None:
+            return None
+        self.unread = self.unread + received if self.unread else received
+        return bool(received)
 
     async def fill(self, max_bytes: int) -> bool:
         """Wait for more bytes and put up to `max_bytes` behind `unread`; False when the peer sends no more.
 
         A peer that ended its sending side (half-close) may still want its answer. Raises `PeerGone` on a reset.
         """
-        try:
-            received = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerGone("the client reset the connection") from error
-        self.unread = self.unread + received if self.unread else bytes(received)
-        return bool(received)
+        while (filled := self.fill_nowait(max_bytes)) is None:
+            await self.wait_readable()
+        return filled
 
-    async def send(self, data: bytes) -> None:
+    async def wait_readable(self) -> None:
+        """Until there may be bytes, or an end; raises `PeerGone`."""
+        try:
+            await self.channel.wait_readable()
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the connection was closed") from error
+
+    async def send(self, data: Buffer) -> None:
         """Send all of it; raises `PeerStalled` when the reader takes too little, `PeerGone` when there is none.
 
         After an exception, a cancellation included, the connection is broken and every later send raises `PeerGone`.
@@ -79,20 +97,29 @@ class Peer:
         if self._broken:
             raise PeerGone("the connection is broken")
         self._broken = True  # until all is out
-        taken = 0
-        view = memoryview(data)
-        with trio.move_on_after(self._send_idle_s) as patience:
-            while view:
-                sent = await self._send_some(view)
-                view = view[sent:]
-                taken += sent
-                if taken >= PROGRESS_BYTES:
-                    taken = 0
-                    patience.deadline = trio.current_time() + self._send_idle_s
-            self._broken = False
+        try:
+            sent = self.channel.send_nowait(data)  # most answers leave with this call
+            if sent < len(data):
+                await self._send_rest(memoryview(data)[sent:])
+        except PeerGone:
+            raise
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the client left while it was answered") from error
+        self._broken = False
+
+    async def send_file(self, span: FileSpan, *, threads: Threads) -> None:
+        """Send a span of a file; reading it from the disk takes a thread. Raises as `send`, and `FileTooShort`."""
         if self._broken:
-            self.stalled = True
-            raise PeerStalled(f"the client took less than {PROGRESS_BYTES} bytes in {self._send_idle_s} s")
+            raise PeerGone("the connection is broken")
+        self._broken = True
+        try:
+            with Patience(self._send_idle_s) as patience:
+                await send_file(self.channel, span, patience=patience, threads=threads)
+                self._broken = False
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the client left while it was answered") from error
+        if patience.over:
+            self._stall()
 
     async def linger(self, *, max_bytes: int, max_s: float) -> None:
         """End our side and throw away what still comes, within bounds, so that the peer reads our last answer.
@@ -100,9 +127,8 @@ class Peer:
         Closing while bytes are unread makes the kernel send a reset, which can overtake the answer (H19).
         """
         self.unread = b""
-        with trio.move_on_after(max_s), suppress(PeerGone, trio.BrokenResourceError, trio.ClosedResourceError):
-            if isinstance(self._stream, trio.SocketStream):
-                await self._stream.send_eof()
+        self.channel.end_sending()
+        with trio.move_on_after(max_s), suppress(PeerGone):
             thrown = 0
             while thrown < max_bytes and await self.fill(PROGRESS_BYTES):
                 thrown += len(self.unread)
@@ -111,14 +137,19 @@ class Peer:
     def reset(self) -> None:
         """Make the coming close a reset: the peer cannot take what it has for complete, the kernel keeps nothing."""
         with suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
-    async def _send_some(self, view: memoryview) -> int:
-        try:
-            if isinstance(self._stream, trio.SSLStream):
-                part = view[:PROGRESS_BYTES]
-                await self._stream.send_all(part)
-                return len(part)
-            return await self._socket.send(view)  # as much as the kernel takes: one call for most answers
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerGone("the client left while it was answered") from error
+    async def _send_rest(self, view: memoryview) -> None:
+        with Patience(self._send_idle_s) as patience:
+            while view:
+                sent = self.channel.send_nowait(view)
+                if not sent:
+                    await self.channel.wait_writable()
+                view = view[sent:]
+                patience.moved(sent)
+        if patience.over:
+            self._stall()
+
+    def _stall(self) -> NoReturn:
+        self.stalled = True
+        raise PeerStalled(f"the client took less than {PROGRESS_BYTES} bytes in {self._send_idle_s} s")

@@ -4,10 +4,13 @@ Has no defaults of its own for what the operator can set, and reads no files.
 """
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Self
 
 from gateway.config import Server
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,10 @@ class WireSettings:
     """How long running requests may go on after the stop signal."""
     max_connections: int
     """Open connections of this worker; beyond it the longest resting one makes room, else the new one gets 503."""
+    max_connections_per_address: int | None = None
+    """Open connections of this worker from one address; None: no limit of its own."""
+    unlimited_networks: tuple[Network, ...] = ()
+    """Addresses for which that does not hold: trusted proxies, behind which there are many clients."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -47,6 +54,10 @@ class WireSettings:
         """Whether connections are encrypted."""
         return self.tls_certificate is not None
 
+    def is_unlimited(self, address: str) -> bool:
+        """Whether an address may have any number of connections."""
+        return any(ip_address(address) in network for network in self.unlimited_networks)
+
     @classmethod
     def of(cls, server: Server) -> Self:
         """The settings that the operator chose; raises ValueError for a certificate without key or the reverse."""
@@ -56,6 +67,8 @@ class WireSettings:
             send_idle_timeout_s=server.send_idle_timeout_s,
             drain_timeout_s=server.drain_timeout_s,
             max_connections=server.max_connections,
+            max_connections_per_address=server.max_connections_per_address,
+            unlimited_networks=tuple(ip_network(proxy) for proxy in server.trusted_proxies),
             tls_certificate=server.tls_certificate,
             tls_key=server.tls_key,
         )

@@ -7,7 +7,7 @@ source of everything we lean on, so an upgrade of Hypercorn fails there first.
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -18,9 +18,10 @@ from hypercorn.trio import run
 
 from gateway.logs import get_logger
 from gateway.wire.census import Census
-from gateway.wire.connection import WireConfig, attend
+from gateway.wire.connection import WireConfig, attend, tls_context
 from gateway.wire.exchange import Application
 from gateway.wire.http1 import Service
+from gateway.wire.recall import Recall
 from gateway.wire.settings import WireSettings
 
 _log = get_logger(__name__)
@@ -34,25 +35,47 @@ async def serve(
     stop: trio.Event,
     on_ready: Callable[[Sequence[str]], None] = lambda _: None,
     census: Census | None = None,
+    recall: Recall | None = None,
 ) -> None:
     """Serve `app` until `stop` is set, then drain and return.
 
     `sockets` listen already (`sockets.open_listeners`) and are closed here. `on_ready` is called once with the
     addresses, such as `http://127.0.0.1:8080`, after the application's startup. `census` is for the caller's metrics.
+    `recall` is asked for answers before the application is.
 
     After `stop` the listeners close at once, resting connections after a last call, running requests may go on for
     `drain_timeout_s`, then they are cut; the application's shutdown gets `shutdown_timeout_s`. Cancelling cuts
     everything at once. Raises what the application's startup raised, in a group.
     """
-    census = census or Census(settings.max_connections)
-    config = WireConfig(Service(app, settings, census, lambda: config.response_headers("h11")))
-    ours = list(sockets)
-    bound = Sockets(ours, [], []) if settings.tls else Sockets([], ours, [])
+    census = census or census_for(settings)
+    tls = None
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = tls_context(str(settings.tls_certificate), str(settings.tls_key))
+    config = WireConfig(Service(app, settings, census, recall), tls=tls)
     run.TCPServer = attend  # type: ignore[assignment, attr-defined]  # the one injection, see above
+    bound = Sockets([], list(sockets), [])
     worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(census.watch)
         nursery.start_soon(_send_home, stop, census)
-        on_ready(await nursery.start(worker))
+        addresses = await nursery.start(_serve_and_end, worker, nursery.cancel_scope)
+        on_ready([each.replace("http:", "https:", 1) for each in addresses] if tls else addresses)
+
+
+async def _serve_and_end(
+    worker: Callable[..., Awaitable[None]], everything: trio.CancelScope, *, task_status: trio.TaskStatus[Sequence[str]]
+) -> None:
+    await worker(task_status=task_status)
+    everything.cancel()
+
+
+def census_for(settings: WireSettings) -> Census:
+    """A census with the limits of the settings."""
+    return Census(
+        settings.max_connections,
+        max_per_address=settings.max_connections_per_address,
+        unlimited=settings.is_unlimited,
+    )
 
 
 @asynccontextmanager

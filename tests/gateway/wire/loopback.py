@@ -1,5 +1,6 @@
 """Both ends of one TCP connection inside one event loop, and an HTTP server on one of them. Not a test."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,9 +13,12 @@ from hypercorn.typing import ConnectionState
 from trio.testing import MockClock, open_stream_to_socket_listener
 
 from gateway.wire.census import Census
+from gateway.wire.channel import PlainChannel
 from gateway.wire.connection import WireConfig, attend
 from gateway.wire.exchange import Application
 from gateway.wire.http1 import Service
+from gateway.wire.peer import Peer
+from gateway.wire.recall import Recall
 from gateway.wire.settings import WireSettings
 
 SETTINGS = WireSettings(
@@ -35,13 +39,30 @@ async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
         yield client, server
 
 
+@asynccontextmanager
+async def connected_peer(*, send_idle_s: float) -> AsyncIterator[tuple[trio.SocketStream, Peer]]:
+    """The client's end, and the server's view of it; both are closed at the end."""
+    async with connected() as (client, server):
+        inner = server.socket
+        sock = socket.socket(inner.family, inner.type, inner.proto, fileno=inner.detach())
+        sock.settimeout(0)
+        peer = Peer(PlainChannel(sock), send_idle_s=send_idle_s)
+        try:
+            yield client, peer
+        finally:
+            peer.channel.close()
+
+
 class Gateway:
     """An application that is served on as many connections as a test opens."""
 
-    def __init__(self, application: Application, nursery: trio.Nursery, **settings: Any) -> None:
+    def __init__(
+        self, application: Application, nursery: trio.Nursery, *, recall: Recall | None = None, **settings: Any
+    ) -> None:
         self.settings = replace(SETTINGS, **settings)
         self.census = Census(self.settings.max_connections)
-        self._config = WireConfig(Service(application, self.settings, self.census, list))
+        self._config = WireConfig(Service(application, self.settings, self.census, recall))
+        nursery.start_soon(self.census.watch)
         self._application = application
         self._nursery = nursery
 

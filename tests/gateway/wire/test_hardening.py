@@ -138,7 +138,7 @@ def test_hostile_bytes_are_refused_inside_tls(
     for name, attack in HOSTILE.items():
         with served.connect() as plain:
             plain.send(attack).half_close()
-            assert plain.closed() or plain.closed(), name  # an alert may come first
+            assert any(plain.closed() for _ in range(64)), name  # an alert of a few bytes may come first
         with served.connect(tls=trust) as client:
             assert client.send(attack).answer().status == 400, name
     with served.connect(tls=trust) as client:
