@@ -6,6 +6,7 @@ knows HTTP, manifest JSON or policy.
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
+from storage.changes import Changes
 from storage.content import Content, FoundBlob, TooManyUploads
 from storage.database import Database, Transaction
 from storage.digest import CANONICAL, HEX_LENGTHS, Digest, DigestInvalid, Hasher
@@ -51,6 +52,7 @@ __all__ = [
     "BlobStore",
     "BlobUnknown",
     "Busy",
+    "Changes",
     "Conflict",
     "Content",
     "CredentialRecord",

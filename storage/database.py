@@ -21,6 +21,7 @@ import trio
 
 from storage import migrations
 from storage.blocking import Pool
+from storage.changes import Changes
 from storage.database_sqlite import (
     MIGRATOR,
     POINT_READER,
@@ -65,6 +66,7 @@ class Database:
         self._pool = pool
         self._writer = Writer(file)
         self._reader = Session(file, POINT_READER)
+        self._changes = Changes(file)
         self._idle: list[Session] = []
         self._idle_lock = threading.Lock()  # held for a few instructions only, by the loop and by survey threads
         self._is_open = False
@@ -86,6 +88,7 @@ class Database:
         older = await self._pool.run(migrations.revisions)
         self._outdated = frozenset(older[1:])
         self._writer.start()
+        self._changes.open()
         self._is_open = True
 
     async def aclose(self) -> None:
@@ -96,6 +99,7 @@ class Database:
         with self._idle_lock:
             self._is_open = False
             idle, self._idle = self._idle, []
+        self._changes.close()
         for session in (self._reader, *idle):
             session.close()
         thread = self._writer.stop_nowait()
@@ -147,6 +151,10 @@ class Database:
         caller first learns the outcome.
         """
         return await self._writer.run(lambda transaction: work(transaction, *args, **kwargs))
+
+    def changes(self) -> Changes:
+        """What changed, for who remembers answers; always the same object. For the event loop only."""
+        return self._changes
 
     async def migrate(self) -> None:
         """Bring the schema to this program's revision; all or nothing. Any number of processes may call it at once."""

@@ -303,3 +303,14 @@ tags = sa.Table(
     sa.PrimaryKeyConstraint("image_id", "name"),
 )
 sa.Index(None, tags.c.manifest_id)
+
+# --- what changed ------------------------------------------------------------------------------------------------
+
+# Written by triggers alone, which revision 0002 makes: see there for what counts.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+sa.Index(None, changes.c.at)
