@@ -9,6 +9,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h2.config
@@ -137,7 +138,8 @@ def test_hostile_bytes_are_refused_inside_tls(
     served = serve(**files)
     for name, attack in HOSTILE.items():
         with served.connect() as plain:
-            plain.send(attack).half_close()
+            with suppress(OSError):  # the server may have hung up by now
+                plain.send(attack).half_close()
             assert any(plain.closed() for _ in range(64)), name  # an alert of a few bytes may come first
         with served.connect(tls=trust) as client:
             assert client.send(attack).answer().status == 400, name
