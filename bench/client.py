@@ -7,6 +7,7 @@ knows nothing of registries. The hot loop for equal small requests is `bench.dri
 
 import errno
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -136,8 +137,10 @@ class Connection:
         keep: bool = False,
         hashed: bool = False,
     ) -> Reply:
-        """Send and receive. A body wants its `length`, or goes `chunked`; the answer's is dropped unless `keep`
-        (up to 4 MiB) and counted in any case. `hashed` tells its digest.
+        """Send and receive.
+
+        A body wants its `length`, or goes `chunked`; the answer's is counted, and dropped unless `keep` (up to
+        4 MiB). `hashed` tells its digest.
 
         Raises Broken or another OSError when the connection dies; the answer of a server that refuses a body
         half-way is still read if it can be. On cancellation the connection must be closed.
@@ -358,9 +361,14 @@ async def _connect(endpoint: Endpoint, receive_buffer_bytes: int | None) -> sock
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if sock.connect_ex((endpoint.host, endpoint.port)):
             await trio.lowlevel.wait_writable(sock)
-            if failure := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(failure, f"cannot connect to {endpoint.address}")
+            raise_for_socket(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def raise_for_socket(sock: socket.socket) -> None:
+    """Raise the error that a connection attempt ended with, if any."""
+    if failure := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(failure, os.strerror(failure))

@@ -32,6 +32,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Shot:
+    """One request without body that a driver fires again and again, and what a right answer looks like."""
+
+    path: str
+    status: int
+    size_bytes: int
+    """What Content-Length says, and how long the body is unless the method is HEAD."""
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
+    """Of the body; checked once before the measurement, for the first answer to this shot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What one load process did between the word to go and its end."""
 

@@ -1,7 +1,7 @@
 """A load process: reads a job from its input, gets ready, waits for the word, drives, and prints what it counted.
 
 `python -m bench.load`; one JSON value per line. In: the job, then `"go"`, then perhaps `"stop"`. Out: `"ready"`, then
-the result. The other end is `bench.loads`. Only what lies between `go` and the driver's end counts.
+`"done"` and the result. The other end is `bench.loads`. Only what lies between `go` and `done` counts.
 """
 
 import gc
@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ class Load:
         self._samples: dict[str, Samples] = {}
         self._started_s = 0.0
         self._started_cpu_s = 0.0
+        self._wall_s = 0.0
+        self._cpu_s = 0.0
         self.extra: dict[str, float] = {}
         """More figures for the result."""
 
@@ -79,18 +80,21 @@ class Load:
         """The latencies of that name, to add to. Ask again after `ready`."""
         return self._samples.setdefault(name, Samples())
 
-    def result(self) -> Result:
-        """Everything since the word to go."""
-        wall_s, cpu_s = time.perf_counter() - self._started_s, time.process_time() - self._started_cpu_s
+    def finish(self) -> None:
+        """Take the time: what comes later counts no more."""
         if not self._go.is_set():
             raise RuntimeError("the driver never called ready()")
+        self._wall_s, self._cpu_s = time.perf_counter() - self._started_s, time.process_time() - self._started_cpu_s
+
+    def result(self) -> Result:
+        """Everything between the word to go and `finish`."""
         recordings = {name: samples.recording() for name, samples in self._samples.items()}
         return Result(
             self._requests,
             self._moved_bytes,
             self._errors,
-            wall_s,
-            cpu_s,
+            self._wall_s,
+            self._cpu_s,
             tuple(self._complaints),
             recordings,
             self.extra,
@@ -125,8 +129,9 @@ async def main() -> None:
         place = job["endpoint"]
         certificate = Path(place["certificate"]) if place["certificate"] else None
         load.endpoint = Endpoint(place["host"], place["port"], certificate, place["authority"])
-        drive: Callable[..., Awaitable[None]] = importlib.import_module(job["driver"]).drive
-        await drive(load, **job["arguments"])
+        await importlib.import_module(job["driver"]).drive(load, **job["arguments"])
+        load.finish()
+        _say("done")
         _say(asdict(load.result()))
         nursery.cancel_scope.cancel()
 

@@ -113,20 +113,23 @@ def start(
     log: Path,
     cores: frozenset[int] = frozenset(),
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> ProcessTree:
     """Start a program pinned to `cores` (its children inherit that), its output in `log`, nothing on its input.
 
-    `environment` replaces ours when given. The caller stops it.
+    `environment` replaces ours when given, `directory` is where it works. The caller stops it.
     """
     words = [str(word) for word in command]
     with log.open("ab") as output, pinned(cores):
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=directory
+        )
     return ProcessTree(process, log)
 
 
 @contextlib.contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """This thread, and all that it starts meanwhile, on these cores only; empty: nothing changes."""
+    """Keep this thread, and all that it starts meanwhile, to these cores only; empty: nothing changes."""
     before = os.sched_getaffinity(0)
     if cores:
         os.sched_setaffinity(0, cores)
