@@ -11,7 +11,7 @@ Every method may raise `Unavailable` or `StorageFull` (retry may help) besides w
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -86,6 +86,17 @@ class Properties:
     has_files: bool
 
 
+class BlockingWriter(Protocol):
+    """The way into a staging area for who is in a thread already, with bytes that lie in a buffer of its own."""
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Append the parts (up to 4 MiB together) and feed them to the hasher; blocks. Nothing keeps the parts.
+
+        All or nothing, and the same errors, as `Staging.write`. Not beside any other use of the area or the hasher.
+        """
+        ...
+
+
 class Staging(Protocol):
     """Bytes on their way in; nothing is visible before publish. Survives a restart where the store does.
 
@@ -107,6 +118,13 @@ class Staging(Protocol):
 
         All or nothing: on any error, `StorageFull` included, neither offset nor hasher has moved. If cancelled, the
         write finishes first.
+        """
+        ...
+
+    async def writer(self, hasher: Hasher) -> BlockingWriter | None:
+        """A writer that feeds `hasher`; None where bytes cannot be taken in a thread (an object store): use `write`.
+
+        Good until `truncate`, `publish`, `discard` or the end of the hold: after each, ask for another one.
         """
         ...
 

@@ -84,7 +84,7 @@ class Layout:
         except FileExistsError:
             return
         try:
-            durable.write_all(descriptor, f"{uuid.uuid4()}\n".encode("ascii"), 0)
+            durable.write_all(descriptor, [f"{uuid.uuid4()}\n".encode("ascii")], 0)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

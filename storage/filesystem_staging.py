@@ -12,12 +12,15 @@ Rules of the file
 import fcntl
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from storage import durable
-from storage.blobstore import StoredObject
+from storage.blobstore import BlockingWriter, StoredObject
 from storage.blocking import Pool
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import Busy, Damaged, UploadUnknown
@@ -110,18 +113,34 @@ class FilesystemStaging:
         self._check_held()
         if self._is_sealed():
             await self._detach(self._offset)
-        await self._pool.run(self._append, chunk, hasher)
+        await self._pool.run(self._append, (chunk,), hasher)
 
-    def _append(self, chunk: bytes | bytearray | memoryview, hasher: Hasher) -> None:
+    async def writer(self, hasher: Hasher) -> BlockingWriter:
+        """See `blobstore.Staging.writer`. A sealed area gets its own file now: that copy waits for the pool."""
+        await trio.lowlevel.checkpoint()
+        self._check_held()
+        if self._is_sealed():
+            await self._detach(self._offset)
+        return _Writer(self, hasher)
+
+    def append(self, parts: Sequence[bytes | bytearray | memoryview], hasher: Hasher) -> None:
+        """For `writer`. Bytes that come after the area was sealed are the caller's mistake: ValueError."""
+        self._check_held()
+        if self._is_sealed():
+            raise ValueError(f"{self._what} was published: ask for another writer")
+        self._append(parts, hasher)
+
+    def _append(self, parts: Sequence[bytes | bytearray | memoryview], hasher: Hasher) -> None:
         with durable.failures_of(self._what):
             try:
-                durable.write_all(self._descriptor, chunk, self._offset)
+                written = durable.write_all(self._descriptor, parts, self._offset)
             except OSError:
                 with suppress(OSError):  # the next write goes to the same place whether or not this works
                     os.ftruncate(self._descriptor, self._offset)
                 raise
-        hasher.update(chunk)
-        self._offset += memoryview(chunk).nbytes
+        for part in parts:
+            hasher.update(part)
+        self._offset += written
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `blobstore.Staging.rehash`. If it is cancelled or fails, forget the hasher: it has seen some bytes."""
@@ -221,3 +240,14 @@ class FilesystemStaging:
                 raise
         os.close(self._descriptor)
         self._descriptor = replacement
+
+
+class _Writer:
+    """See `blobstore.BlockingWriter`."""
+
+    def __init__(self, staging: FilesystemStaging, hasher: Hasher) -> None:
+        self._staging = staging
+        self._hasher = hasher
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        self._staging.append(parts, self._hasher)

@@ -14,6 +14,7 @@ import trio
 from storage.blobstore import (
     CHUNK_BYTES,
     BlobReader,
+    BlockingWriter,
     OpenFile,
     Properties,
     Span,
@@ -185,10 +186,21 @@ class MemoryStaging:
     async def write(self, chunk: bytes | bytearray | memoryview, hasher: Hasher) -> None:
         """See `blobstore.Staging.write`."""
         await trio.lowlevel.checkpoint()
+        self.append((chunk,), hasher)
+
+    async def writer(self, hasher: Hasher) -> BlockingWriter:
+        """See `blobstore.Staging.writer`."""
+        await trio.lowlevel.checkpoint()
+        self._held()
+        return _Writer(self, hasher)
+
+    def append(self, parts: Sequence[bytes | bytearray | memoryview], hasher: Hasher) -> None:
+        """For `write` and `writer`, in any thread: the area has one holder."""
         area = self._held()
-        area.content += chunk
+        for part in parts:
+            area.content += part
+            hasher.update(part)
         area.changed_at = self._now()
-        hasher.update(chunk)
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `blobstore.Staging.rehash`. If it is cancelled, forget the hasher: it has seen some bytes."""
@@ -238,6 +250,15 @@ class MemoryStaging:
         if not self._is_held:
             raise ValueError(f"staging area {self._staging_id} is no longer held")
         return self._area
+
+
+class _Writer:
+    def __init__(self, staging: MemoryStaging, hasher: Hasher) -> None:
+        self._staging = staging
+        self._hasher = hasher
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        self._staging.append(parts, self._hasher)
 
 
 class _Reader:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from storage.blobstore import Staging
+from storage.blobstore import BlockingWriter, Staging
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import DigestMismatch
 from storage.records import UploadRecord
@@ -85,6 +85,16 @@ class Upload:
         hasher = await self._running()
         self.moved = True
         await self.staging.write(chunk, hasher)
+
+    async def writer(self) -> BlockingWriter | None:
+        """The way to take the next bytes in a thread; None: the store offers none, use `append`.
+
+        Good until anything else is asked of the session.
+        """
+        hasher = await self._running()
+        writer = await self.staging.writer(hasher)
+        self.moved = self.moved or writer is not None
+        return writer
 
     async def mark(self) -> Mark:
         """The present point, before a chunk that may have to be forgotten."""

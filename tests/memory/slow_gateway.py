@@ -4,7 +4,8 @@ Only the time that a write takes differs; the bytes go the whole ordinary way.
 """
 
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -12,6 +13,20 @@ import trio
 from gateway import app
 from gateway.cli import main
 from storage import Digest, FilesystemStore, Hasher, Staging, StoredObject
+from storage.blobstore import BlockingWriter
+
+
+class SlowWriter:
+    """The same, in a thread."""
+
+    def __init__(self, writer: BlockingWriter, bytes_per_s: float) -> None:
+        self._writer = writer
+        self._bytes_per_s = bytes_per_s
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Take the parts, slowly."""
+        self._writer.write(parts)
+        time.sleep(sum(len(part) for part in parts) / self._bytes_per_s)
 
 
 class SlowStaging:
@@ -35,6 +50,11 @@ class SlowStaging:
         """Take the chunk, slowly."""
         await self._staging.write(chunk, hasher)
         await trio.sleep(len(chunk) / self._bytes_per_s)
+
+    async def writer(self, hasher: Hasher) -> BlockingWriter | None:
+        """See `Staging`; as slow as `write`."""
+        writer = await self._staging.writer(hasher)
+        return None if writer is None else SlowWriter(writer, self._bytes_per_s)
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `Staging`."""

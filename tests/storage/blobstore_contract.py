@@ -199,6 +199,7 @@ class BlobStoreContract(StagingContract):
     ) -> list[Callable[[], Awaitable[object]]]:
         return [
             lambda: staging.write(b"more", hasher),
+            lambda: staging.writer(hasher),
             lambda: staging.rehash(hasher),
             lambda: staging.truncate(0),
             lambda: staging.publish(Digest.of(SMALL)),

@@ -5,7 +5,7 @@ of it, as when a connection breaks under an answer. `Faults` counts them, so tha
 The store passes the contract suite while nothing is armed (`test_failing.py`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from storage import (
     StoredObject,
     UploadRecord,
 )
+from storage.blobstore import BlockingWriter
 from tests.storage.scene import Scene
 
 T = TypeVar("T")
@@ -121,6 +122,19 @@ class FailingStore:
         return self._inner.scan_staging()
 
 
+class FailingWriter:
+    """See `storage.blobstore.BlockingWriter`."""
+
+    def __init__(self, inner: BlockingWriter, faults: Faults) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
+        """All or nothing, so it can only fail before."""
+        self._faults.point("before write")
+        self._inner.write(parts)
+
+
 class FailingStaging:
     """See `storage.blobstore.Staging`."""
 
@@ -142,6 +156,12 @@ class FailingStaging:
         """All or nothing, so it can only fail before."""
         self._faults.point("before write")
         await self._inner.write(chunk, hasher)
+
+    async def writer(self, hasher: Hasher) -> BlockingWriter | None:
+        """Its writes fail at the same point as the others."""
+        await trio.lowlevel.checkpoint()
+        inner = await self._inner.writer(hasher)
+        return None if inner is None else FailingWriter(inner, self._faults)
 
     async def rehash(self, hasher: Hasher) -> None:
         """Passed on."""

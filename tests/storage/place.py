@@ -5,7 +5,8 @@ from typing import Protocol
 
 import trio
 
-from storage.blobstore import CHUNK_BYTES, BlobReader, BlobStore, Span, StoredObject
+from storage.blobstore import CHUNK_BYTES, BlobReader, BlobStore, BlockingWriter, Span, StoredObject
+from storage.blocking import Pool
 from storage.digest import Digest, Hasher
 
 SMALL = b"a small blob, as image configurations are"
@@ -76,6 +77,11 @@ async def areas_of(store: BlobStore) -> dict[str, int]:
     """What `scan_staging` lists."""
     async with store.scan_staging() as areas:
         return dict([area async for area in areas])
+
+
+async def hand_over(writer: BlockingWriter, *parts: bytes | memoryview) -> None:
+    """Hand parts over as a writer expects it: off the loop."""
+    await Pool("hands", 1).run(writer.write, parts)
 
 
 async def cancel_after(turns: int, call: Callable[[], Awaitable[object]]) -> None:

@@ -13,6 +13,7 @@ from tests.storage.place import (
     areas_of,
     content_of,
     drop,
+    hand_over,
     objects_of,
     put,
     stage,
@@ -93,6 +94,55 @@ class StagingContract:
             assert (staging.offset, hasher.size_bytes) == (11, 11)
             assert hasher.digest() == Digest.of(b"onetwothree")
             assert await content_of(store, await staging.publish(hasher.digest())) == b"onetwothree"
+
+    async def test_writer_appends_and_hashes(self, store: BlobStore) -> None:
+        """Parts that are handed over in a thread follow what was written before, and are there for what comes next."""
+        async with store.stage("parts", create=True) as staging:
+            hasher = Hasher()
+            await staging.write(b"one", hasher)
+            writer = await staging.writer(hasher)
+            if writer is None:
+                pytest.skip("this store takes bytes on the loop only")
+            buffer = bytearray(b"-two-three")
+            await hand_over(writer, memoryview(buffer)[1:4], b"-")
+            await hand_over(writer)
+            await hand_over(writer, b"")
+            await hand_over(writer, memoryview(buffer)[5:])
+            buffer[:] = b"x" * len(buffer)  # nothing was kept
+            await staging.write(b"!", hasher)
+            assert (staging.offset, hasher.size_bytes) == (13, 13)
+            assert hasher.digest() == Digest.of(b"onetwo-three!")
+            assert await content_of(store, await staging.publish(hasher.digest())) == b"onetwo-three!"
+
+    async def test_writer_after_publish(self, store: BlobStore) -> None:
+        """A writer that is asked for after a publish leaves the object alone, as `write` does."""
+        async with store.stage("resumed", create=True) as staging:
+            hasher = Hasher()
+            await staging.write(SMALL, hasher)
+            first = await staging.publish(hasher.digest())
+            writer = await staging.writer(hasher)
+            if writer is None:
+                pytest.skip("this store takes bytes on the loop only")
+            await hand_over(writer, LARGE)
+            second = await staging.publish(hasher.digest())
+            assert staging.offset == len(SMALL + LARGE)
+        assert await content_of(store, first) == SMALL
+        assert await content_of(store, second) == SMALL + LARGE
+
+    async def test_writer_after_discard(self, store: BlobStore) -> None:
+        """A discarded area gives no writer, and the one it gave takes nothing."""
+        async with store.stage("dropped", create=True) as staging:
+            hasher = Hasher()
+            writer = await staging.writer(hasher)
+            await staging.discard()
+            if writer is None:
+                pytest.skip("this store takes bytes on the loop only")
+            with pytest.raises(UploadUnknown):
+                await staging.writer(hasher)
+            with pytest.raises(UploadUnknown):
+                await hand_over(writer, SMALL)
+            assert hasher.size_bytes == 0
+        assert await areas_of(store) == {}
 
     async def test_largest_chunk(self, store: BlobStore) -> None:
         """A chunk of 4 MiB goes in at once."""

@@ -62,12 +62,26 @@ def test_make_directory_tells_whether_it_was_new(tmp_path: Path) -> None:
 
 
 def test_write_all_goes_on_after_short_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that takes less than it was given is given the rest, at the right place."""
-    pwrite = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda descriptor, chunk, at: pwrite(descriptor, chunk[:3], at))
+    """A kernel that takes less than it was given, within a part or at its end, is given the rest at the right place."""
+    parts: list[bytes | bytearray | memoryview] = [b"0", memoryview(b"1234"), b"", bytearray(b"56"), memoryview(b"789")]
+    for limit in (1, 2, 3, 5, 7, 10):
+
+        def short(descriptor: int, given: list[memoryview], at: int, limit: int = limit) -> int:
+            return os.pwrite(descriptor, b"".join(given)[:limit], at)
+
+        monkeypatch.setattr(os, "pwritev", short)
+        with (tmp_path / "file").open("w+b") as file:
+            assert durable.write_all(file.fileno(), parts, 2) == 10
+            assert file.read() == b"\0\x000123456789"
+
+
+def test_write_all_of_more_parts_than_one_call_takes(tmp_path: Path) -> None:
+    """As many parts as a client can make of tiny chunks are written in order, and none at all is fine."""
+    parts = [b"%d," % number for number in range(3000)]
     with (tmp_path / "file").open("w+b") as file:
-        durable.write_all(file.fileno(), memoryview(b"0123456789"), 2)
-        assert file.read() == b"\0\x000123456789"
+        assert durable.write_all(file.fileno(), [], 0) == 0
+        durable.write_all(file.fileno(), parts, 0)
+        assert file.read() == b"".join(parts)
 
 
 def test_append_copy(tmp_path: Path) -> None:

@@ -166,18 +166,47 @@ async def test_disk_without_room_for_a_file(tmp_path: Path) -> None:
         assert await objects_of(store) == {}
 
 
+async def test_full_disk_for_a_writer(tmp_path: Path) -> None:
+    """What a thread hands over when the disk is full leaves no trace either, the parts that would fit included."""
+    with small_disk(tmp_path / "disk", size_bytes=2 << 20) as root:
+        store = await Directory(root).open()
+        async with store.stage("full", create=True) as staging:
+            hasher = Hasher()
+            writer = await staging.writer(hasher)
+            assert writer is not None
+            writer.write([SMALL])
+            with pytest.raises(StorageFull):
+                writer.write([SMALL, os.urandom(3 << 20)])
+            assert (staging.offset, hasher.digest()) == (len(SMALL), Digest.of(SMALL))
+            assert (root / "staging/full").stat().st_size == len(SMALL)
+
+
+async def test_writer_of_a_sealed_area(store: FilesystemStore) -> None:
+    """A writer that was asked for before publish is refused after it: the published file is never written."""
+    async with store.stage("sealed", create=True) as staging:
+        hasher = Hasher()
+        writer = await staging.writer(hasher)
+        assert writer is not None
+        writer.write([SMALL])
+        stored = await staging.publish(hasher.digest())
+        with pytest.raises(ValueError, match="another writer"):
+            writer.write([b"!"])
+        assert (staging.offset, hasher.digest()) == (len(SMALL), Digest.of(SMALL))
+    assert await content_of(store, stored) == SMALL
+
+
 @pytest.mark.parametrize("truncate_works", [True, False])
 async def test_failed_write_leaves_no_trace(
     store: FilesystemStore, monkeypatch: pytest.MonkeyPatch, *, truncate_works: bool
 ) -> None:
     """A write that fails in its middle is forgotten, even where taking it back from the file fails too."""
-    pwrite = os.pwrite
     calls = itertools.count()
 
-    def half(descriptor: int, chunk: memoryview, position: int) -> int:
+    def half(descriptor: int, parts: list[memoryview], position: int) -> int:
         if next(calls) > 0:
             raise OSError(errno.EIO, "broken")
-        return pwrite(descriptor, chunk[: len(chunk) // 2], position)
+        chunk = b"".join(parts)
+        return os.pwrite(descriptor, chunk[: len(chunk) // 2], position)
 
     def fail(*_args: object) -> int:
         raise OSError(errno.EIO, "broken")
@@ -186,7 +215,7 @@ async def test_failed_write_leaves_no_trace(
         hasher = Hasher()
         await staging.write(SMALL, hasher)
         with monkeypatch.context() as patch:
-            patch.setattr(os, "pwrite", half)
+            patch.setattr(os, "pwritev", half)
             if not truncate_works:
                 patch.setattr(os, "ftruncate", fail)
             with pytest.raises(Unavailable):

@@ -60,6 +60,33 @@ async def test_other_algorithm_is_read_once(staging: Staging, faults: Faults) ->
     assert faults.passed.count("before rehash") == 1
 
 
+async def test_writer_and_append_share_the_digest(staging: Staging) -> None:
+    """What comes in a thread and what comes on the loop are one sequence, and a mark goes back behind both."""
+    upload = Upload(RECORD, staging, hasher=None)
+    await upload.append(b"one ")
+    mark = await upload.mark()
+    for piece in (b"lost", b"two "):
+        writer = await upload.writer()
+        assert writer is not None
+        writer.write([piece])
+        if piece == b"lost":
+            await upload.rollback(mark)
+    await upload.append(b"three")
+    assert (upload.offset, upload.moved) == (13, True)
+    assert await upload.verify(Digest.of(b"one two three")) == Digest.of(b"one two three")
+
+
+async def test_writer_of_a_resumed_session(staging: Staging, faults: Faults) -> None:
+    """Bytes whose hasher is gone are read once before more are taken in a thread."""
+    await staging.write(b"from another worker, ", Hasher())
+    upload = Upload(RECORD, staging, hasher=None)
+    writer = await upload.writer()
+    assert writer is not None
+    writer.write([b"and ", b"from here"])
+    await upload.verify(Digest.of(b"from another worker, and from here"))
+    assert faults.passed.count("before rehash") == 1
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 async def test_wrong_digest(staging: Staging, algorithm: str) -> None:
     """Bytes that are not what the digest says are refused, and the error tells both."""
