@@ -221,10 +221,14 @@ class Garbage(Section):
 
 
 class Logs(Section):
-    """What is written to standard error."""
+    """What is written to standard error, and the log of requests."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least important level to write.")
     format: Literal["text", "json"] = Field("text", description="text for people, json for collectors.")
+    access: Path | None = Field(
+        None,
+        description="File that gets one JSON line per answered request, without secrets; off by default: it costs CPU.",
+    )
 
 
 class Settings(Section):
