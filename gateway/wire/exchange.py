@@ -21,7 +21,7 @@ import trio
 
 from gateway.logs import get_logger
 from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
-from gateway.wire.framing import Framing
+from gateway.wire.framing import Framing, take
 from gateway.wire.heads import Head
 from gateway.wire.peer import Peer, PeerGone
 from gateway.wire.recall import FileSpan
@@ -197,7 +197,8 @@ class Exchange:
         if not self._without_body and self._left is None:
             raise RuntimeError("a file is sent only in an answer with a Content-Length")
         self._phase = _Phase.ANSWERING
-        await self._send_if_any(begin)
+        if begin:
+            await self._peer.send(begin, more=not self._without_body)
         if not self._without_body:
             self._count(span.stop - span.start)
             await self._peer.send_file(span, threads=self._threads)
@@ -232,7 +233,7 @@ class Exchange:
         self._wants_continue = False
         await trio.lowlevel.checkpoint()  # there may be nothing to wait for, but others want their turn
         while True:
-            body, self._peer.unread = self._framing.take(self._peer.unread)
+            body, self._peer.unread = take(self._framing, self._peer.unread)
             if body or self._framing.done:
                 return body
             if not await self._peer.fill(BODY_READ_BYTES):

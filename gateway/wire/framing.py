@@ -22,7 +22,7 @@ _PARTS_AT_ONCE: Final = 512
 
 
 class Framing(Protocol):
-    """One body. `take` until `done`; then what comes next belongs to the next request."""
+    """One body. `split` (or `take`) until `done`; then what comes next belongs to the next request."""
 
     @property
     def done(self) -> bool:
@@ -34,13 +34,22 @@ class Framing(Protocol):
         """Bytes of the body still to come, None if only the client knows."""
         ...
 
-    def take(self, received: bytes) -> tuple[bytes, bytes]:
-        """Split off the body's bytes (framing removed, maybe none) and what is beyond its end or not yet decided.
+    def split(self, received: memoryview) -> tuple[list[memoryview], int]:
+        """The body's parts at the front of `received` (none of them empty, nothing copied), and how far that reaches.
 
-        The second part belongs to the next request when `done`. Else give it again: at once if the first part holds
-        anything, otherwise (an unfinished line) with more behind it. Raises `Refused` when the framing is broken.
+        What lies beyond belongs to the next request when `done`. Else give it again: at once if there are parts,
+        otherwise (an unfinished line of at most 1 KiB) with more behind it. Raises `Refused` when the framing is
+        broken.
         """
         ...
+
+
+def take(framing: Framing, received: bytes) -> tuple[bytes, bytes]:
+    """As `Framing.split`, in bytes: those of the body, and what is beyond. Copies nothing where all is the body's."""
+    parts, used = framing.split(memoryview(received))
+    if len(parts) == 1 and len(parts[0]) == len(received):
+        return received, b""
+    return b"".join(parts), received[used:]
 
 
 class LengthFraming:
@@ -59,13 +68,11 @@ class LengthFraming:
         """See `Framing`."""
         return self._left
 
-    def take(self, received: bytes) -> tuple[bytes, bytes]:
-        """See `Framing`; copies nothing when all of `received` is the body's."""
-        body, rest = (
-            (received, b"") if len(received) <= self._left else (received[: self._left], received[self._left :])
-        )
-        self._left -= len(body)
-        return body, rest
+    def split(self, received: memoryview) -> tuple[list[memoryview], int]:
+        """See `Framing`."""
+        part = received[: self._left]
+        self._left -= len(part)
+        return [part] if part else [], len(part)
 
 
 class _Phase(Enum):
@@ -94,9 +101,9 @@ class ChunkedFraming:
         """See `Framing`."""
         return 0 if self.done else None
 
-    def take(self, received: bytes) -> tuple[bytes, bytes]:
+    def split(self, received: memoryview) -> tuple[list[memoryview], int]:
         """See `Framing`."""
-        parts: list[bytes] = []
+        parts: list[memoryview] = []
         place = 0
         while place < len(received) and len(parts) < _PARTS_AT_ONCE and self._phase is not _Phase.DONE:
             if self._phase is _Phase.DATA:
@@ -107,14 +114,15 @@ class ChunkedFraming:
                 if self._left == 0:
                     self._phase = _Phase.DATA_END
                 continue
-            end = received.find(b"\n", place)
+            begin = bytes(received[place : place + _LINE_BYTES + 1])
+            end = begin.find(b"\n")
             if end < 0:
-                if len(received) - place > _LINE_BYTES:
+                if len(begin) > _LINE_BYTES:
                     raise Refused("a line of the chunked body is too long")
                 break
-            self._line(received[place : end + 1])
-            place = end + 1
-        return b"".join(parts) if len(parts) != 1 else parts[0], received[place:]
+            self._line(begin[: end + 1])
+            place += end + 1
+        return parts, place
 
     def _line(self, line: bytes) -> None:
         if not line.endswith(b"\r\n") or len(line) > _LINE_BYTES:
