@@ -141,7 +141,7 @@ class Herd:
         """Something happened on this connection."""
         try:
             if member.connecting:
-                    raise_for_socket(member.socket)
+                raise_for_socket(member.socket)
                 self._connected(member)
                 if member.shot is not None:
                     self._send(member, member.shot)
