@@ -48,8 +48,11 @@ class Channel(Protocol):
         """As `recv_nowait`, into a buffer of at least one byte; 0 at the end."""
         ...
 
-    def send_nowait(self, data: Buffer) -> int:
-        """How much of it is on its way; 0: it would wait, and then the very same data must be next to come."""
+    def send_nowait(self, data: Buffer, *, more: bool = False) -> int:
+        """How much of it is on its way; 0: it would wait, and then the very same data must be next to come.
+
+        `more`: the rest of the message follows at once, so a packet need not leave for this.
+        """
         ...
 
     async def wait_readable(self) -> None:
@@ -102,10 +105,10 @@ class PlainChannel:
         except BlockingIOError:
             return None
 
-    def send_nowait(self, data: Buffer) -> int:
+    def send_nowait(self, data: Buffer, *, more: bool = False) -> int:
         """See `Channel`."""
         try:
-            return self.socket.send(data)
+            return self.socket.send(data, socket.MSG_MORE if more else 0)
         except BlockingIOError:
             return 0
 
@@ -185,7 +188,7 @@ class TlsChannel:
             self._recv_needs = select.POLLOUT
         return None
 
-    def send_nowait(self, data: Buffer) -> int:
+    def send_nowait(self, data: Buffer, *, more: bool = False) -> int:  # noqa: ARG002  # a record is a packet
         """See `Channel`."""
         piece = data if len(data) <= _PIECE_BYTES else memoryview(data)[:_PIECE_BYTES]
         try:

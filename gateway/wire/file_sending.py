@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from gateway.wire.channel import Channel
+from gateway.wire.channel import Channel, PlainChannel
 from gateway.wire.patience import Patience
 from gateway.wire.recall import FileSpan
 from gateway.wire.threads import Threads
@@ -25,32 +25,55 @@ class FileTooShort(Exception):
     """The file ended before the span: what was promised cannot be sent."""
 
 
+def send_turn_nowait(channel: PlainChannel, span: FileSpan) -> int:
+    """One turn at most: how many bytes are on their way; 0: the reader or the disk would have to be waited for.
+
+    Raises OSError for a broken connection, `FileTooShort`.
+    """
+    count = min(TURN_BYTES, span.stop - span.start)
+    if not (_in_memory(span.descriptor, span.start) and _in_memory(span.descriptor, span.start + count - 1)):
+        return 0
+    try:
+        sent = os.sendfile(channel.socket.fileno(), span.descriptor, span.start, count)
+    except BlockingIOError:
+        return 0
+    if sent == 0:
+        raise _too_short(span)
+    return sent
+
+
 async def send_file(channel: Channel, span: FileSpan, *, patience: Patience, threads: Threads) -> None:
     """Send the span. Waiting for the reader is bounded by `patience`, which the caller has entered.
 
     Raises OSError for a broken connection, `FileTooShort`. Cancelled or failed, some of it may be out.
     """
-    if channel.encrypted:
+    if isinstance(channel, PlainChannel):
+        await _plain(channel, span, patience, threads)
+    else:
         await _encrypted(channel, span, patience, threads)
-        return
-    out = channel.socket.fileno()
+
+
+async def _plain(channel: PlainChannel, span: FileSpan, patience: Patience, threads: Threads) -> None:
+    out, descriptor, stop = channel.socket.fileno(), span.descriptor, span.stop
     place = span.start
-    while place < span.stop:
-        count = min(TURN_BYTES, span.stop - place)
-        if not (_in_memory(span.descriptor, place) and _in_memory(span.descriptor, place + count - 1)):
-            ahead = min(_AHEAD_BYTES, span.stop - place)
-            await threads.run(_read, span.descriptor, ahead, place)
+    while place < stop:
+        count = min(TURN_BYTES, stop - place)
+        if not (_in_memory(descriptor, place) and _in_memory(descriptor, place + count - 1)):
+            await threads.run(_read, descriptor, min(_AHEAD_BYTES, stop - place), place)
         try:
-            sent = os.sendfile(out, span.descriptor, place, count)
+            sent = os.sendfile(out, descriptor, place, count)
         except BlockingIOError:
             await channel.wait_writable()
             continue
         if sent == 0:
-            raise FileTooShort(f"the file ends at {place}, {span.stop} was promised")
+            raise _too_short(span)
         place += sent
         patience.moved(sent)
-        if sent == count and place < span.stop:
-            await trio.lowlevel.checkpoint()
+        if place < stop:
+            if sent == count:
+                await trio.lowlevel.checkpoint()
+            else:  # the socket's buffer is full
+                await channel.wait_writable()
 
 
 async def _encrypted(channel: Channel, span: FileSpan, patience: Patience, threads: Threads) -> None:
@@ -58,7 +81,7 @@ async def _encrypted(channel: Channel, span: FileSpan, patience: Patience, threa
     while place < span.stop:
         data = await threads.run(os.pread, span.descriptor, min(TURN_BYTES, span.stop - place), place)
         if not data:
-            raise FileTooShort(f"the file ends at {place}, {span.stop} was promised")
+            raise _too_short(span)
         place += len(data)
         view = memoryview(data)
         while view:
@@ -67,6 +90,10 @@ async def _encrypted(channel: Channel, span: FileSpan, patience: Patience, threa
                 await channel.wait_writable()
             view = view[sent:]
             patience.moved(sent)
+
+
+def _too_short(span: FileSpan) -> FileTooShort:
+    return FileTooShort(f"the file is shorter than {span.stop} bytes, which were promised")
 
 
 _PROBE: Final = [bytearray(1)]

@@ -91,7 +91,7 @@ class Http1:
             if isinstance(answer.body, bytes):
                 await self._peer.send(begin + answer.body)
             else:
-                await self._peer.send(begin)
+                await self._peer.send(begin, more=True)
                 parts = (answer.body,) if isinstance(answer.body, FileSpan) else answer.body
                 await self._send_parts(parts)
         except FileTooShort as error:
@@ -105,7 +105,7 @@ class Http1:
             if isinstance(part, FileSpan):
                 await self._peer.send_file(part, threads=self._service.threads)
             else:
-                await self._peer.send(part)
+                await self._peer.send(part, more=True)
 
     async def _ask_application(self, head: Head) -> bool:
         framing = framing_of(head.body_bytes)
@@ -159,18 +159,17 @@ class Http1:
 
     async def _rest(self) -> bool:
         """Wait for the first byte of a request; False when the client leaves. Who rests too long is cancelled."""
-        filled = self._peer.fill_nowait(_HEAD_READ_BYTES)
-        if filled is not None:
-            await self._give_way()
-            return filled
         self._row = 0
+        census, guest, peer = self._service.census, self._guest, self._peer
         patience_s = self._settings.idle_timeout_s if self._served else self._settings.header_timeout_s
+        # A new connection mostly brings its request along; right after an answer there is never anything yet.
+        filled = None if self._served else peer.fill_nowait(_HEAD_READ_BYTES)
         while filled is None:
-            self._service.census.rest(self._guest, patience_s)
-            await self._peer.wait_readable()
-            if not self._service.census.wake(self._guest):
+            census.rest(guest, patience_s)
+            await peer.wait_readable()
+            if not census.wake(guest):
                 return False
-            filled = self._peer.fill_nowait(_HEAD_READ_BYTES)
+            filled = peer.fill_nowait(_HEAD_READ_BYTES)
         return filled
 
     async def _give_way(self) -> None:

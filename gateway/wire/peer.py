@@ -11,8 +11,8 @@ from typing import Final, NoReturn
 
 import trio
 
-from gateway.wire.channel import Buffer, Channel
-from gateway.wire.file_sending import send_file
+from gateway.wire.channel import Buffer, Channel, PlainChannel
+from gateway.wire.file_sending import send_file, send_turn_nowait
 from gateway.wire.patience import PROGRESS_BYTES, Patience
 from gateway.wire.recall import FileSpan
 from gateway.wire.threads import Threads
@@ -89,16 +89,15 @@ class Peer:
         except (OSError, trio.ClosedResourceError) as error:
             raise PeerGone("the connection was closed") from error
 
-    async def send(self, data: Buffer) -> None:
+    async def send(self, data: Buffer, *, more: bool = False) -> None:
         """Send all of it; raises `PeerStalled` when the reader takes too little, `PeerGone` when there is none.
 
         After an exception, a cancellation included, the connection is broken and every later send raises `PeerGone`.
+        `more`: what follows comes at once (see `Channel.send_nowait`).
         """
-        if self._broken:
-            raise PeerGone("the connection is broken")
-        self._broken = True  # until all is out
+        self._begin()
         try:
-            sent = self.channel.send_nowait(data)  # most answers leave with this call
+            sent = self.channel.send_nowait(data, more=more)  # most answers leave with this call
             if sent < len(data):
                 await self._send_rest(memoryview(data)[sent:])
         except PeerGone:
@@ -109,17 +108,24 @@ class Peer:
 
     async def send_file(self, span: FileSpan, *, threads: Threads) -> None:
         """Send a span of a file; reading it from the disk takes a thread. Raises as `send`, and `FileTooShort`."""
+        self._begin()
+        try:
+            if isinstance(self.channel, PlainChannel):  # a short span leaves without a clock being set
+                sent = send_turn_nowait(self.channel, span) if span.stop > span.start else 0
+                span = FileSpan(span.descriptor, span.start + sent, span.stop)
+            if span.stop > span.start:
+                await self._send_rest_of_file(span, threads)
+        except PeerGone:
+            raise
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the client left while it was answered") from error
+        self._broken = False
+
+    def _begin(self) -> None:
+        """Until all is out, the connection counts as broken."""
         if self._broken:
             raise PeerGone("the connection is broken")
         self._broken = True
-        try:
-            with Patience(self._send_idle_s) as patience:
-                await send_file(self.channel, span, patience=patience, threads=threads)
-                self._broken = False
-        except (OSError, trio.ClosedResourceError) as error:
-            raise PeerGone("the client left while it was answered") from error
-        if patience.over:
-            self._stall()
 
     async def linger(self, *, max_bytes: int, max_s: float) -> None:
         """End our side and throw away what still comes, within bounds, so that the peer reads our last answer.
@@ -147,6 +153,12 @@ class Peer:
                     await self.channel.wait_writable()
                 view = view[sent:]
                 patience.moved(sent)
+        if patience.over:
+            self._stall()
+
+    async def _send_rest_of_file(self, span: FileSpan, threads: Threads) -> None:
+        with Patience(self._send_idle_s) as patience:
+            await send_file(self.channel, span, patience=patience, threads=threads)
         if patience.over:
             self._stall()
 

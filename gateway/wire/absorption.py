@@ -1,0 +1,162 @@
+"""The rest of a request's body, received in worker threads: socket, buffer, sink, without a copy in between.
+
+    loop: wait for the first byte -> thread: a turn -> loop: wait ... until the body ends
+A *turn* reads what has come, as much as fits into a buffer at a time, and hands the body's parts to the sink, which may
+block (it hashes and writes). A client that keeps sending keeps its thread, unless others wait for one. A client that
+pauses gives its thread and its buffer back: idle bodies cost neither, however many there are.
+
+The thread touches the peer's channel, its `unread` and the framing only while the task that runs `absorb` waits for it.
+Knows no ASGI; what the sink does is the application's business.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from gateway.wire.framing import Framing
+from gateway.wire.patience import PROGRESS_BYTES
+from gateway.wire.peer import Peer, PeerGone
+from gateway.wire.threads import Threads
+
+Sink = Callable[[Sequence[memoryview]], None]
+"""Takes the next bytes of the body, 1 byte to `BUFFER_BYTES` in parts that are none of them empty; called in a thread,
+one call at a time. The parts lie in a buffer that is used again: they are gone when the call returns."""
+
+BUFFER_BYTES: Final = 512 * 1024
+"""Received, hashed and written at once."""
+TURN_BYTES: Final = 8 * 1024 * 1024
+"""After so many bytes a thread that others wait for is given back: some 10 ms of work."""
+_LINGER_S: Final = 0.02
+"""How long a thread waits for a client in full flow: a hop to the loop and back costs as much CPU as 64 KiB."""
+_FLOW_BYTES: Final = 64 * 1024
+"""What a client must send for its thread to wait for it, each time: a slow one never has a thread that waits."""
+_BATCH_BYTES: Final = 128 * 1024
+"""Less than this at once costs more for the calls than for the bytes: then more is left to come together."""
+_BATCH_S: Final = 0.002
+"""How long for. The kernel's buffer takes what comes meanwhile."""
+_MOMENT_S: Final = 0.01
+"""The same on the loop, for a client that drips: at most so many turns per second for it."""
+
+
+async def absorb(peer: Peer, framing: Framing, sink: Sink, *, idle_s: float, threads: Threads) -> None:
+    """Receive the rest of the body and give it to the sink; what is beyond its end is left in `peer.unread`.
+
+    Raises `trio.TooSlowError` when fewer than `PROGRESS_BYTES` came while we waited for the client for `idle_s`,
+    `PeerGone`, `Refused` for broken framing, and what the sink raises: then the bytes of that call are off the peer
+    and the rest may still be read. When cancelled it waits for the call of the sink that runs, and for no other;
+    what the sink was given is off the peer, what it was not given is there.
+    """
+    await _Absorption(peer, framing, sink, threads).run(idle_s)
+
+
+class _Absorption:
+    """One body on its way. `run` and its turns alternate, so nothing here is used by two threads at once."""
+
+    __slots__ = ("_framing", "_patience_s", "_peer", "_progress", "_sink", "_threads")
+
+    def __init__(self, peer: Peer, framing: Framing, sink: Sink, threads: Threads) -> None:
+        self._peer = peer
+        self._framing = framing
+        self._sink = sink
+        self._threads = threads
+        self._progress = 0  # bytes since patience was renewed
+        self._patience_s = 0.0  # what is left of it; only waiting for the client uses it up
+
+    async def run(self, idle_s: float) -> None:
+        """See `absorb`."""
+        self._patience_s = idle_s
+        is_quiet, drips = not self._peer.unread, 0
+        while not self._framing.done:
+            if is_quiet:
+                await self._wait(moment_s=_MOMENT_S if drips > 1 else 0)
+            before = self._progress
+            is_quiet = await self._threads.run(self._turn)
+            drips = drips + 1 if self._progress - before < _FLOW_BYTES else 0
+            if self._progress >= PROGRESS_BYTES:
+                self._progress = 0
+                self._patience_s = idle_s
+
+    async def _wait(self, *, moment_s: float) -> None:
+        """Until something has come, and a moment longer for more of it."""
+        began = trio.current_time()
+        with trio.move_on_after(self._patience_s) as scope:
+            await self._peer.wait_readable()
+            await trio.sleep(moment_s)
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
+        self._patience_s -= trio.current_time() - began
+
+    # --- in a thread --------------------------------------------------------------------------------------------
+
+    def _turn(self) -> bool:
+        """Take what comes; True when the client pauses, False when the body has ended or others want the thread."""
+        self._pass_on(memoryview(self._peer.unread))
+        left = self._framing.known_left
+        buffer = memoryview(bytearray(BUFFER_BYTES if left is None else min(left, BUFFER_BYTES)))
+        flow = turn = 0
+        while not self._framing.done:
+            trio.from_thread.check_cancelled()
+            received = self._receive(buffer)
+            if not received:
+                if not self._is_worth_waiting(flow):
+                    return True
+                flow = 0
+                continue
+            flow += received
+            turn += received
+            if turn >= TURN_BYTES:
+                if self._threads.are_wanted:
+                    return False
+                turn = 0
+            if _FLOW_BYTES < flow and received < _BATCH_BYTES and not self._framing.done:
+                time.sleep(_BATCH_S)
+        return False
+
+    def _is_worth_waiting(self, flow: int) -> bool:
+        """Wait for more in the thread if the client deserves it; whether there is more."""
+        return flow >= _FLOW_BYTES and not self._threads.are_wanted and self._peer.channel.poll_readable(_LINGER_S)
+
+    def _receive(self, buffer: memoryview) -> int:
+        """Receive what is there, behind what was undecided, and pass it on; how many bytes came."""
+        left = self._framing.known_left
+        begin = len(self._peer.unread)
+        buffer[:begin] = self._peer.unread
+        end = self._fill(buffer if left is None else buffer[:left], begin)
+        if end > begin:
+            self._progress += end - begin
+            self._pass_on(buffer[:end])
+        return end - begin
+
+    def _fill(self, buffer: memoryview, begin: int) -> int:
+        """Receive into the buffer from `begin` until it is full or there is no more now; up to where."""
+        end = begin
+        try:
+            while end < len(buffer):
+                received = self._peer.channel.recv_into_nowait(buffer[end:])
+                if received is None:
+                    break
+                if received == 0:
+                    if end > begin:
+                        break  # first what came before the end; the end is there the next time, too
+                    raise PeerGone("the client left within its request's body")
+                end += received
+        except PeerGone:
+            raise
+        except OSError as error:
+            raise PeerGone("the client reset the connection within its request's body") from error
+        return end
+
+    def _pass_on(self, received: memoryview) -> None:
+        """Give the body's parts to the sink; what is not the body's, or undecided, is unread, however this ends."""
+        place = 0
+        try:
+            while not self._framing.done:
+                parts, used = self._framing.split(received[place:])
+                place += used
+                if not parts:
+                    break
+                self._sink(parts)
+        finally:
+            self._peer.unread = bytes(received[place:])
