@@ -20,12 +20,12 @@ _CURRENT: Final = sa.select(_VERSION.c.version_num)
 _ALEMBIC: Final = threading.Lock()
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Bring the schema to the newest revision, inside the caller's transaction. Blocking."""
+def upgrade(connection: sa.Connection, *, to: str = "head") -> None:
+    """Bring the schema to the newest revision (or up to `to`), inside the caller's transaction. Blocking."""
     config = _config()
     config.attributes["connection"] = connection
     with _ALEMBIC:
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
 
 
 def revisions() -> tuple[str, ...]:

@@ -10,9 +10,13 @@ import trio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from storage import Database, Transaction
+from storage import Database, Transaction, migrations
+from storage.metadata import tags
+from storage.metadata.changes import image_scope
 from storage.metadata.tables import metadata
 from tests.storage.database_process import process, start_together
+from tests.storage.metadata.pieces import image, manifest
+from tests.storage.metadata.samples import NOW
 
 
 def differences(transaction: Transaction) -> list[object]:
@@ -95,6 +99,25 @@ async def test_a_schema_from_the_future_is_fine_for_readiness(database: Database
         lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'").rowcount
     )
     await database.check()
+
+
+async def test_a_database_of_the_first_revision_counts_from_now_on(tmp_path: Path) -> None:
+    """What was stored before the triggers stays as it is, and what happens to it after the migration counts."""
+    path = tmp_path / "sluice.db"
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection, to="0001")
+        connection.execute(sa.insert(metadata.tables["storages"]), {"name": "default"})
+        place = image(connection)
+        tags.put(connection, place.id, "latest", manifest(connection, place, "one"), by=None, now=NOW)
+    engine.dispose()
+    async with Database.sqlite(path) as database:
+        assert (await database.revision(), database.changes().look()) == ("0001", None)
+        await database.migrate()
+        assert await database.revision() == await database.head()
+        assert database.changes().look() == 0
+        assert await database.transaction(tags.delete, place.id, "latest")
+        assert (database.changes().look(), database.changes().changed_at(image_scope(place.id))) == (1, 1)
 
 
 @pytest.mark.slow
