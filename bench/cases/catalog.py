@@ -1,8 +1,20 @@
 """The list of all cases, in the order in which reports show them."""
 
+from collections.abc import Callable
+from typing import Final
+
+from bench.cases import blob_get, connections, manifests, push, ranges
 from bench.cases.case import Case, Scale
+
+_KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
+    blob_get.cases,
+    manifests.cases,
+    ranges.cases,
+    connections.cases,
+    push.cases,
+)
 
 
 def all_cases(scale: Scale) -> tuple[Case, ...]:
     """Every case at a scale. Names are unique."""
-    raise NotImplementedError
+    return tuple(case for kind in _KINDS for case in kind(scale))

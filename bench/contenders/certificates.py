@@ -34,7 +34,7 @@ def make_pair(directory: Path, stem: str, *, key: Key | None = None) -> Pair:
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.dt.now(dt.UTC)
+    now = dt.datetime.now(dt.UTC)
     places = [x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")), x509.DNSName("localhost")]
     certificate = (
         x509.CertificateBuilder()

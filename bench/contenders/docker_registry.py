@@ -1,4 +1,4 @@
-"""Debian's docker-registry (CNCF distribution 2.8) on its filesystem driver, with its access log off: the first peer."""
+"""Debian's docker-registry (CNCF distribution 2.8) on its filesystem driver, access log off: the first peer."""
 
 import json
 import re

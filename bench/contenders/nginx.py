@@ -84,7 +84,7 @@ class Nginx:
         path.write_text(_CONFIGURATION.format(directory=how.directory, port=port, tls=tls, manifest=OCI_MANIFEST))
         # A worker drops to `nobody` when started by root and then needs a way into our private directory.
         user = ["-g", "user root;"] if _is_root() else []
-        command = [program, "-p", how.directory, "-c", path, "-e", how.directory / "error.log", *user]
+        command: list[str | Path] = [program, "-p", how.directory, "-c", path, "-e", how.directory / "error.log", *user]
         tree = start(command, log=how.directory / "log", cores=how.cores.server, directory=how.directory)
         server = NginxServer(Endpoint("127.0.0.1", port, certificate), tree, how.directory / "files")
         try:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from bench.contenders.contender import ContenderFailed, Endpoint, Server, Start, Trait
 from bench.contenders.setup import TokenRealm, ask, put_blob, put_manifest
 from bench.content import Blob, Document
-from bench.processes import ProcessTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class UrlServer:
 
     def __init__(self, endpoint: Endpoint, recipe: Url) -> None:
         self.endpoint = endpoint
-        self.processes: ProcessTree | None = None
+        self.processes = None
         self._recipe = recipe
 
     @property

@@ -1,0 +1,76 @@
+"""What Sluice promises against its peers, as data, and whether a report keeps it. Knows nothing of how it is shown.
+
+A promise about requests per CPU second is kept here as a bound on the CPU ratio: twenty times as many requests per
+second of CPU is a twentieth of the CPU per request.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench import figures
+from bench.records import Report, Target
+
+_KIB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a target in a report."""
+
+    target: Target
+    figure: float | None
+    """The ratio, or the figure itself for an absolute bound; None when it was not measured."""
+    low: float | None = None
+    """The interval of a ratio, or the least and greatest round."""
+    high: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bound holds; None when it was not measured."""
+        if self.figure is None:
+            return None
+        at_most, at_least = self.target.at_most, self.target.at_least
+        return (at_most is None or self.figure <= at_most) and (at_least is None or self.figure >= at_least)
+
+
+def _cpu(cases: Sequence[str], peer: str, at_most: float) -> Iterator[Target]:
+    for case in cases:
+        yield Target(case, "sluice", figures.CPU, peer, at_most=at_most)
+
+
+TARGETS: Final[tuple[Target, ...]] = (
+    *_cpu(("blob-get-warm-1", "blob-get-warm-8"), "nginx", 1.0),
+    *_cpu(("blob-get-warm-1", "blob-get-warm-8"), "docker-registry", 0.4),
+    *_cpu(("manifest-get", "blob-head"), "docker-registry", 1 / 20),
+    *_cpu(("range-64k",), "docker-registry", 1 / 40),
+    *_cpu(("connect-manifest-head", "connect-manifest-get"), "docker-registry", 1 / 3),
+    *_cpu(("blob-get-tls",), "docker-registry", 1.1),
+    *_cpu(("push-monolithic-1", "push-streamed-1", "push-monolithic-4", "push-streamed-4"), "docker-registry", 0.6),
+    *(
+        Target(case, "sluice", figures.WALL, "docker-registry", at_most=1 / 1.3)
+        for case in ("push-monolithic-1", "push-streamed-1", "push-monolithic-4", "push-streamed-4")
+    ),
+    Target("manifest-beside-pulls", "sluice", "whole.p99_ms", None, at_most=5.0),
+    Target("manifest-beside-pushes", "sluice", "whole.p99_ms", None, at_most=15.0),
+    Target("slow-readers", "sluice", figures.CPU, None, at_most=24.0 * _KIB),
+    Target("idle-connections", "sluice", figures.CPU, None, at_most=13.0 * _KIB),
+    *(
+        Target(case, "sluice-2-workers", figures.WALL, "sluice", at_most=1 / 1.7)
+        for case in ("manifest-get-workers", "blob-get-workers")
+    ),
+)
+"""The table of the wire's promises; server CPU, side by side in one run, token authentication on for registries."""
+
+
+def verdicts(report: Report, targets: Sequence[Target] = TARGETS) -> tuple[Verdict, ...]:
+    """What became of each target, in their order."""
+    return tuple(_verdict(report, target) for target in targets)
+
+
+def _verdict(report: Report, target: Target) -> Verdict:
+    if target.peer is None:
+        spread = figures.spread(report, target.case, target.contender, target.figure)
+        return Verdict(target, None) if spread is None else Verdict(target, spread.median, spread.low, spread.high)
+    ratio = figures.ratio(report, target.case, target.figure, target.contender, target.peer)
+    return Verdict(target, None) if ratio is None else Verdict(target, ratio.ratio, ratio.low, ratio.high)
