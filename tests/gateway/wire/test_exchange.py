@@ -1,9 +1,12 @@
 """One request and its answer, with the smallest ASGI applications: what they may rely on and what they cannot break."""
 
+import tempfile
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
@@ -325,3 +328,39 @@ async def test_an_application_s_own_deadline_works_while_sending(
         await trio.sleep(5)
 
     assert ended == pytest.approx([3])
+
+
+async def sends_file(scope: Any, receive: Any, send: Any, *, length: int = 12, more: bool = False) -> None:
+    """Sends the middle of a file, perhaps with more behind it."""
+    assert scope["extensions"]["http.response.zerocopysend"] == {}
+    with tempfile.TemporaryFile() as file:
+        file.write(b"0123456789abcdef")
+        file.flush()
+        headers = [(b"content-length", b"%d" % length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        span = {"type": "http.response.zerocopysend", "file": file.fileno(), "offset": 2, "count": 12}
+        await send(span | {"more_body": more})
+        if more:
+            await send({"type": "http.response.body", "body": b"xyz"})
+
+
+async def test_a_part_of_a_file_is_a_body(nursery: trio.Nursery) -> None:
+    """The ASGI extension: a span of an open file, alone or with bytes behind it; nothing of it for HEAD."""
+    alone = await answer_to(sends_file, GET, nursery)
+    more = await answer_to(partial(sends_file, length=15, more=True), GET, nursery)
+    head = await answer_to(sends_file, GET.replace(b"GET", b"HEAD"), nursery)
+
+    assert alone.partition(b"\r\n\r\n")[2] == b"23456789abcd"
+    assert more.partition(b"\r\n\r\n")[2] == b"23456789abcdxyz"
+    assert head.partition(b"\r\n\r\n")[2] == b""
+    assert b"content-length: 12\r\n" in head
+
+
+@pytest.mark.parametrize("length", [11, 13])
+async def test_a_file_that_breaks_the_promise_cuts(
+    nursery: trio.Nursery, length: int, events: list[structlog.typing.EventDict]
+) -> None:
+    """More or fewer bytes than the Content-Length says are a defect of the application: logged, and cut."""
+    await answer_to(partial(sends_file, length=length), GET + GET, nursery)
+
+    assert [event["event"] for event in events] == ["application_failed"]
