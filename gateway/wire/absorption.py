@@ -86,9 +86,9 @@ class _Absorption:
             await trio.sleep(moment_s)
         if scope.cancelled_caught:
             raise trio.TooSlowError
-        self._patience_s -= trio.current_time() - began
+        self._patience_s = max(0, self._patience_s - (trio.current_time() - began))
 
-    # --- in a thread --------------------------------------------------------------------------------------------
+    # --- in a thread
 
     def _turn(self) -> bool:
         """Take what comes; True when the client pauses, False when the body has ended or others want the thread."""
@@ -97,7 +97,6 @@ class _Absorption:
         buffer = memoryview(bytearray(BUFFER_BYTES if left is None else min(left, BUFFER_BYTES)))
         flow = turn = 0
         while not self._framing.done:
-            trio.from_thread.check_cancelled()
             received = self._receive(buffer)
             if not received:
                 if not self._is_worth_waiting(flow):
@@ -110,7 +109,7 @@ class _Absorption:
                 if self._threads.are_wanted:
                     return False
                 turn = 0
-            if _FLOW_BYTES < flow and received < _BATCH_BYTES and not self._framing.done:
+            if flow > _FLOW_BYTES and received < _BATCH_BYTES and not self._framing.done:
                 time.sleep(_BATCH_S)
         return False
 
@@ -132,27 +131,27 @@ class _Absorption:
     def _fill(self, buffer: memoryview, begin: int) -> int:
         """Receive into the buffer from `begin` until it is full or there is no more now; up to where."""
         end = begin
+        while end < len(buffer):
+            received = self._receive_into(buffer[end:])
+            if received == 0 and end == begin:
+                raise PeerGone("the client left within its request's body")
+            if not received:  # nothing now; or the end, and that is there the next time, too
+                break
+            end += received
+        return end
+
+    def _receive_into(self, space: memoryview) -> int | None:
         try:
-            while end < len(buffer):
-                received = self._peer.channel.recv_into_nowait(buffer[end:])
-                if received is None:
-                    break
-                if received == 0:
-                    if end > begin:
-                        break  # first what came before the end; the end is there the next time, too
-                    raise PeerGone("the client left within its request's body")
-                end += received
-        except PeerGone:
-            raise
+            return self._peer.channel.recv_into_nowait(space)
         except OSError as error:
             raise PeerGone("the client reset the connection within its request's body") from error
-        return end
 
     def _pass_on(self, received: memoryview) -> None:
         """Give the body's parts to the sink; what is not the body's, or undecided, is unread, however this ends."""
         place = 0
         try:
             while not self._framing.done:
+                trio.from_thread.check_cancelled()  # also between the many small parts that tiny chunks make
                 parts, used = self._framing.split(received[place:])
                 place += used
                 if not parts:
