@@ -60,7 +60,7 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
     configure(level=settings.logs.level, form=settings.logs.format)
     try:
         with _ended_by_sigterm():
-            wire = WireSettings.of(settings.server)
+            wire = WireSettings.of(settings.server, access_log=settings.logs.access)
             _require_usable(settings.server)
             admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
             status = supervise(

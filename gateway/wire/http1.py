@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import trio
 
+from gateway.wire.access_log import AccessLog
 from gateway.wire.answers import CLOSE, END, date_line
 from gateway.wire.census import Census, Guest
 from gateway.wire.exchange import AnswerCut, Application, Exchange, scope_of
@@ -37,6 +38,7 @@ class Service:
     settings: WireSettings
     census: Census
     recall: Recall | None = None
+    access_log: AccessLog | None = None
     threads: Threads = field(default_factory=Threads)
     """For bytes that would make the loop wait: files on disk, encryption, bodies of uploads."""
 
@@ -83,8 +85,25 @@ class Http1:
                 return await self._replay(head, answer)
         return await self._ask_application(head)
 
+    def _note(self, head: Head, begun: float, *, status: int, sent_bytes: int) -> None:
+        """Tell the access log, if there is one, of an answer, complete or cut."""
+        if self._service.access_log is None or not status:  # nothing was answered
+            return
+        known = dict(head.fields)
+        self._service.access_log.note(
+            head.method,
+            head.target,
+            status=status,
+            sent_bytes=sent_bytes,
+            duration_s=trio.current_time() - begun,
+            client=self._addresses[0][0],
+            user_agent=known.get(b"user-agent", b""),
+            authorized=b"authorization" in known,
+        )
+
     async def _replay(self, head: Head, answer: Recalled) -> bool:
         """Send what was remembered; True when the connection goes on."""
+        begun = trio.current_time()
         closes = head.closes or self._service.census.closing
         begin = b"".join((answer.head, date_line(), CLOSE if closes else b"", END))
         try:
@@ -98,6 +117,7 @@ class Http1:
             raise AnswerCut from error
         finally:
             answer.release()
+            self._note(head, begun, status=answer.status, sent_bytes=answer.size_bytes)
         return not closes
 
     async def _send_parts(self, parts: Sequence[bytes | FileSpan]) -> None:
@@ -115,8 +135,13 @@ class Http1:
             scheme=self._peer.scheme,
             addresses=self._addresses,
             state=self._state.copy(),
+            absorb=exchange.absorb,
         )
-        reusable = await exchange.run(self._service.application, scope)
+        begun = trio.current_time()
+        try:
+            reusable = await exchange.run(self._service.application, scope)
+        finally:
+            self._note(head, begun, status=exchange.status, sent_bytes=exchange.sent_bytes)
         return await self._settle(exchange, framing, reusable=reusable)
 
     async def _settle(self, exchange: Exchange, framing: Framing, *, reusable: bool) -> bool:

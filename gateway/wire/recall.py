@@ -45,6 +45,8 @@ class Recalled:
     fields (`date`, `connection` where needed) and the empty line."""
     body: bytes | FileSpan | Sequence[bytes | FileSpan]
     """Empty for HEAD and 304."""
+    size_bytes: int
+    """Bytes of the body as it is sent; 0 for HEAD and 304."""
     release: Callable[[], None] = nothing_to_release
     """Called exactly once, when the answer is sent or the sending has failed."""
 

@@ -31,6 +31,8 @@ class WireSettings:
     """Open connections of this worker from one address; None: no limit of its own."""
     unlimited_networks: tuple[Network, ...] = ()
     """Addresses for which that does not hold: trusted proxies, behind which there are many clients."""
+    access_log: Path | None = None
+    """File that gets a line per answered request; None: no such log."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -59,7 +61,7 @@ class WireSettings:
         return any(ip_address(address) in network for network in self.unlimited_networks)
 
     @classmethod
-    def of(cls, server: Server) -> Self:
+    def of(cls, server: Server, *, access_log: Path | None = None) -> Self:
         """The settings that the operator chose; raises ValueError for a certificate without key or the reverse."""
         return cls(
             header_timeout_s=server.header_timeout_s,
@@ -69,6 +71,7 @@ class WireSettings:
             max_connections=server.max_connections,
             max_connections_per_address=server.max_connections_per_address,
             unlimited_networks=tuple(ip_network(proxy) for proxy in server.trusted_proxies),
+            access_log=access_log,
             tls_certificate=server.tls_certificate,
             tls_key=server.tls_key,
         )

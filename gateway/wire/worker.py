@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -17,12 +18,14 @@ from hypercorn.config import Sockets
 from hypercorn.trio import run
 
 from gateway.logs import get_logger
+from gateway.wire.access_log import AccessLog
 from gateway.wire.census import Census
 from gateway.wire.connection import WireConfig, attend, tls_context
 from gateway.wire.exchange import Application
 from gateway.wire.http1 import Service
 from gateway.wire.recall import Recall
 from gateway.wire.settings import WireSettings
+from gateway.wire.threads import Threads
 
 _log = get_logger(__name__)
 
@@ -51,15 +54,29 @@ async def serve(
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = tls_context(str(settings.tls_certificate), str(settings.tls_key))
-    config = WireConfig(Service(app, settings, census, recall), tls=tls)
     run.TCPServer = attend  # type: ignore[assignment, attr-defined]  # the one injection, see above
     bound = Sockets([], list(sockets), [])
-    worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)
-    async with trio.open_nursery() as nursery:
+    async with _access_log(settings.access_log) as access_log, trio.open_nursery() as nursery:
+        config = WireConfig(Service(app, settings, census, recall, access_log), tls=tls)
+        worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)
         nursery.start_soon(census.watch)
         nursery.start_soon(_send_home, stop, census)
         addresses = await nursery.start(_serve_and_end, worker, nursery.cancel_scope)
         on_ready([each.replace("http:", "https:", 1) for each in addresses] if tls else addresses)
+
+
+@asynccontextmanager
+async def _access_log(path: Path | None) -> AsyncIterator[AccessLog | None]:
+    """The log, open; what was noted is in the file afterwards."""
+    if path is None:
+        yield None
+        return
+    log = AccessLog(path)
+    try:
+        yield log
+    finally:
+        with trio.CancelScope(shield=True):  # bounded by the log itself
+            await Threads(1).run(log.close)
 
 
 async def _serve_and_end(

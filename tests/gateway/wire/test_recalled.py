@@ -39,7 +39,7 @@ class Memory:
         self.asked.append(asked)
         if asked.target != b"/known":
             return None
-        return Recalled(200, HEAD % self.size_bytes, self.body, self._release)
+        return Recalled(200, HEAD % self.size_bytes, self.body, self.size_bytes, self._release)
 
     def _release(self) -> None:
         self.released += 1
