@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import trio
 
 from gateway.logs import get_logger
+from gateway.wire.absorption import Sink, absorb
 from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
 from gateway.wire.framing import Framing, take
 from gateway.wire.heads import Head
@@ -32,6 +33,9 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 """ASGI 3: scope, receive, send. Each framework has its own types for the three."""
+
+Absorb = Callable[..., Awaitable[None]]
+"""`Exchange.absorb`, as the application finds it among the scope's extensions."""
 
 BODY_READ_BYTES: Final = 256 * 1024
 """One system call and one turn of the loop per chunk that the application works with; 64 KiB costs 15 % more CPU."""
@@ -133,6 +137,23 @@ class Exchange:
         self._asked = True
         return {"type": "http.request", "body": body, "more_body": not self._framing.done}
 
+    async def absorb(self, sink: Sink, *, idle_s: float) -> None:
+        """Receive the rest of the body in worker threads; see `absorption.absorb` for the sink and for cancelling.
+
+        Afterwards `receive` tells the end of the body. Raises `trio.TooSlowError` when the client sends too little in
+        `idle_s`, `PeerGone` when it has left, another ConnectionError when it broke the body's framing, and what the
+        sink raises.
+        """
+        if self._phase is _Phase.COMPLETE or self._malformed:
+            raise ConnectionError("nothing more of the request's body can be read")
+        self._asked = self._asked and self._framing.done
+        await self._invite_body()
+        try:
+            await absorb(self._peer, self._framing, sink, idle_s=idle_s, threads=self._threads)
+        except Refused as error:
+            self._malformed = error
+            raise ConnectionError("the framing of the request's body is broken") from error
+
     async def send(self, message: Message) -> None:
         """Take the answer in ASGI's messages; raises `PeerGone` (an OSError), ValueError and RuntimeError for nonsense.
 
@@ -226,11 +247,15 @@ class Exchange:
         undecided = self._wants_continue and not self._framing.done  # its body may come or not (RFC 9110, 10.1.1)
         return undecided or self._head.closes or self._malformed is not None or self._must_close(self._framing)
 
-    async def _next_body(self) -> bytes:
-        """Bytes of the body, nothing only at its end."""
+    async def _invite_body(self) -> None:
+        """Tell a client that waits for it that the body is welcome."""
         if self._wants_continue and not self._peer.unread:
             await self._peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._wants_continue = False
+
+    async def _next_body(self) -> bytes:
+        """Bytes of the body, nothing only at its end."""
+        await self._invite_body()
         await trio.lowlevel.checkpoint()  # there may be nothing to wait for, but others want their turn
         while True:
             body, self._peer.unread = take(self._framing, self._peer.unread)
@@ -268,7 +293,12 @@ class Exchange:
 
 
 def scope_of(
-    head: Head, *, scheme: str, addresses: tuple[tuple[str, int], tuple[str, int]], state: dict[str, Any]
+    head: Head,
+    *,
+    scheme: str,
+    addresses: tuple[tuple[str, int], tuple[str, int]],
+    state: dict[str, Any],
+    absorb: Absorb,
 ) -> Scope:
     """The ASGI description of a request. `raw_path` is what the client sent; `path` is decoded."""
     path, _, query = head.target.partition(b"?")
@@ -287,5 +317,5 @@ def scope_of(
         "client": client,
         "server": server,
         "state": state,
-        "extensions": {"http.response.zerocopysend": {}},
+        "extensions": {"http.response.zerocopysend": {}, "sluice.request.absorb": {"absorb": absorb}},
     }

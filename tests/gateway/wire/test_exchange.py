@@ -94,6 +94,70 @@ async def test_malformed_chunks_are_a_disconnect_and_400(nursery: trio.Nursery) 
     assert messages[-1] == {"type": "http.disconnect"}
 
 
+@pytest.mark.parametrize("received_before", [True, False])
+async def test_a_body_is_absorbed_in_a_thread(nursery: trio.Nursery, *, received_before: bool) -> None:
+    """The rest of the body goes to the sink; then `receive` tells the body's end, and the next request is answered."""
+    parts: list[bytes] = []
+    messages: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "PUT":
+            if received_before:
+                parts.append((await receive())["body"])
+            absorb = scope["extensions"]["sluice.request.absorb"]["absorb"]
+            await absorb(lambda views: parts.extend(map(bytes, views)), idle_s=10)
+            messages.append(await receive())
+        await hello(scope, receive, send)
+
+    async with Gateway(app, nursery).connect() as client:
+        await client.send_all(PUT.replace(b"Connection: close\r\n", b"") + b"01234")
+        if received_before:
+            while not parts:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        await client.send_all(b"56789" + GET)
+        await client.send_eof()
+        answers = await read_until_closed(client)
+
+    assert b"".join(parts) == b"0123456789"
+    assert messages == [{"type": "http.request", "body": b"", "more_body": False}]
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+
+
+async def test_malformed_chunks_end_an_absorption(nursery: trio.Nursery) -> None:
+    """It is an error of the connection, as is asking again; without an answer of its own the client gets 400."""
+    parts: list[bytes] = []
+    failures = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        absorb = scope["extensions"]["sluice.request.absorb"]["absorb"]
+        for _ in range(2):
+            with pytest.raises(ConnectionError) as caught:
+                await absorb(lambda views: parts.extend(map(bytes, views)), idle_s=10)
+            failures.append(caught.value)
+        assert await receive() == {"type": "http.disconnect"}
+
+    request = PUT.replace(b"Content-Length: 10", b"Transfer-Encoding: chunked") + b"3\r\nabc\r\nnonsense\r\n"
+    answer = await answer_to(app, request, nursery)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert len(failures) == 2
+
+
+async def test_gen_16_continue_is_said_when_the_body_is_absorbed(nursery: trio.Nursery) -> None:
+    """100 goes out before the first wait for the body, once (row GEN-16)."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await scope["extensions"]["sluice.request.absorb"]["absorb"](lambda _: None, idle_s=10)
+        await hello(scope, receive, send)
+
+    async with Gateway(app, nursery).connect() as client:
+        await client.send_all(PUT[:-2] + b"Expect: 100-continue\r\n\r\n")
+        assert await client.receive_some() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send_all(b"01234")
+        await client.send_all(b"56789")
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_nothing_is_read_before_the_application_asks(nursery: trio.Nursery) -> None:
     """A sender is held back by TCP while the application does something else."""
     asked = trio.Event()
