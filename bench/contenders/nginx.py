@@ -30,7 +30,7 @@ events {{ worker_connections 8192; }}
 http {{
     access_log off;
     sendfile on;
-    tcp_nopush on;
+    tcp_nopush off;
     keepalive_requests 1000000000;
     keepalive_timeout 600s;
     open_file_cache max=1000 inactive=600s;
