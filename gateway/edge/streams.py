@@ -13,19 +13,18 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
-    Iterator,
     Mapping,
+    Sequence,
 )
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     aclosing,
     asynccontextmanager,
-    contextmanager,
     suppress,
 )
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, Protocol, Self, cast, runtime_checkable
 
 import trio
 from quart import Response
@@ -38,8 +37,12 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 from quart_trio.wrappers.request import TrioBody
 
+from storage import OpenFile
+
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Witness = Callable[[int, Sequence[tuple[bytes, bytes]], OpenFile | None], None]
+"""Who is told how an answer begins; see `watch`. Must not wait and must not raise."""
 
 CHUNK_BYTES: Final = 256 * 1024
 """What a thread hop and a hash call are worth: 64 KiB costs 40 % more CPU, 1 MiB makes others wait longer."""
@@ -48,11 +51,18 @@ MOMENT_S: Final = 0.01
 WHOLE_BODY_BYTES: Final = 1 << 20
 """Bound for bodies that Quart reads whole by itself (`get_json`, forms): documents written by people."""
 WHOLE_BODY_IDLE_S: Final = 30.0
-"""Longest pause within such a body."""
+"""The idle time of such a body."""
+PROGRESS_BYTES: Final = 64 * 1024
+"""What the sender of a body must bring per idle time, or the body's end: 1 KiB/s with the default of 60 s, below any
+link that can be used. A bound per byte would let one byte a minute hold an upload for ever."""
+
+
+_ZERO_COPY: Final = "http.response.zerocopysend"
+_WITNESS: Final = "gateway.witness"
 
 
 class ClientStalled(Exception):
-    """The client sent nothing for too long within its body: 408. It may try again."""
+    """The client sent too little for too long within its body: 408. It may try again."""
 
 
 class ClientGone(Exception):
@@ -75,6 +85,7 @@ class PulledBody(TrioBody):
         self._receive: Receive | None = None
         self._ended = False
         self._gone = False
+        self._patience = _Patience(WHOLE_BODY_IDLE_S)
 
     def attach(self, receive: Receive) -> None:
         """Take the bytes from here."""
@@ -94,9 +105,9 @@ class PulledBody(TrioBody):
 
     async def whole(self, *, limit_bytes: int, idle_s: float) -> bytes:
         """All of it; see `read_whole`. Asking again gives the same bytes."""
+        patience = _Patience(idle_s)
         while True:
-            with _patience(idle_s):
-                part = await self.pull()
+            part = await patience.wait_for(self)
             if not part:
                 return bytes(self._data)
             self._data += part
@@ -107,14 +118,41 @@ class PulledBody(TrioBody):
         return self
 
     async def __anext__(self) -> bytes:
-        with _patience(WHOLE_BODY_IDLE_S):
-            part = await self.pull()
+        part = await self._patience.wait_for(self)
         if not part:
             raise StopAsyncIteration
         return part
 
     def __await__(self) -> Generator[Any, None, bytes]:
         return self.whole(limit_bytes=WHOLE_BODY_BYTES, idle_s=WHOLE_BODY_IDLE_S).__await__()
+
+
+class _Patience:
+    """How long a body's sender is waited for. Only waiting uses it up, not what the reader does between two pulls."""
+
+    __slots__ = ("_idle_s", "_left_s", "_moved")
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = self._left_s = idle_s
+        self._moved = 0
+
+    async def wait_for(self, body: PulledBody) -> bytes:
+        """As `PulledBody.pull`; raises `ClientStalled` when fewer than `PROGRESS_BYTES` came in the idle time."""
+        began = trio.current_time()
+        with trio.move_on_after(self._left_s) as scope:
+            part = await body.pull()
+        if scope.cancelled_caught:
+            raise ClientStalled(f"fewer than {PROGRESS_BYTES} bytes of the request's body came in {self._idle_s:g} s")
+        self._left_s -= trio.current_time() - began
+        self.moved(len(part))
+        return part
+
+    def moved(self, size_bytes: int) -> None:
+        """So many bytes came."""
+        self._moved += size_bytes
+        if self._moved >= PROGRESS_BYTES:
+            self._moved = 0
+            self._left_s = self._idle_s
 
 
 class PulledRequest(TrioRequest):
@@ -128,7 +166,7 @@ class Chunks:
 
     def __init__(self, body: PulledBody, *, idle_s: float, chunk_bytes: int) -> None:
         self._body = body
-        self._idle_s = idle_s
+        self._patience = _Patience(idle_s)
         self._chunk_bytes = chunk_bytes
         self._rest = b""
         self.received_bytes = 0
@@ -147,14 +185,14 @@ class Chunks:
     async def _next(self) -> bytes:
         """One chunk: wait for its first bytes as long as allowed, for more only a moment."""
         if not self._rest:
-            with _patience(self._idle_s):
-                self._rest = await self._body.pull()
+            self._rest = await self._patience.wait_for(self._body)
         parts, size = [self._rest], len(self._rest)
         if 0 < size < self._chunk_bytes:
             with trio.move_on_after(MOMENT_S), suppress(ClientGone):  # the next call raises it again
                 while size < self._chunk_bytes and (part := await self._body.pull()):
                     parts.append(part)
                     size += len(part)
+                    self._patience.moved(len(part))
         joined = b"".join(parts)
         chunk, self._rest = joined[: self._chunk_bytes], joined[self._chunk_bytes :]
         return chunk
@@ -166,8 +204,9 @@ async def read_chunks(
 ) -> AsyncGenerator[Chunks, None]:
     """The request's body, in order, in chunks of 1 byte to `chunk_bytes`; only as fast as it is consumed.
 
-    Iterating raises `ClientStalled` after `idle_s` without a byte and `ClientGone`; both after everything that came
-    before was handed out. Breaking off is fine: the server deals with the rest of the body.
+    Iterating raises `ClientStalled` when fewer than `PROGRESS_BYTES` came while it waited `idle_s` for the client (the
+    body's end is enough, too) and `ClientGone`; both after everything that came before was handed out. Breaking off is
+    fine: the server deals with the rest of the body.
     """
     yield Chunks(_body_of(request), idle_s=idle_s, chunk_bytes=chunk_bytes)
 
@@ -205,24 +244,56 @@ class ChunkSource(Protocol):
         ...
 
 
+@runtime_checkable
+class FileSource(ChunkSource, Protocol):
+    """A source whose bytes may lie in a file as they are."""
+
+    @property
+    def file(self) -> OpenFile | None:
+        """The span that the source gives, or None; its descriptor is valid until the source is left."""
+        ...
+
+
+@runtime_checkable
+class PieceSource(ChunkSource, Protocol):
+    """A source of which some parts may lie in files."""
+
+    def pieces(self) -> AsyncIterator[bytes | OpenFile]:
+        """The same as `chunks`, in its place; each descriptor is valid until the next piece is asked for."""
+        ...
+
+
 class StreamedBody(ResponseBody):
     """The body of an answer that comes from a source, which is opened when sending begins and never for HEAD."""
 
     def __init__(self, source: AbstractAsyncContextManager[ChunkSource]) -> None:
         self._source = source
         self._opened = AsyncExitStack()
-        self._chunks: AsyncIterator[bytes] | None = None
-        self._first = b""
+        self._pieces: AsyncIterator[bytes | OpenFile] | None = None
+        self._first: bytes | OpenFile | None = None
+        self.by_file = False
+        """Whether spans of files may be given as such; to be set before the body is entered."""
+        self.file: OpenFile | None = None
+        """The file that the whole body lies in, if it does, while the body is entered."""
 
     async def __aenter__(self) -> Self:
         """Open the source and wait for its first bytes, so that a failure until then is still an answer of its own."""
         async with AsyncExitStack() as opening:
-            self._chunks = (await opening.enter_async_context(self._source)).chunks()
-            if isinstance(self._chunks, AsyncGenerator):
-                await opening.enter_async_context(aclosing(self._chunks))
-            self._first = await anext(self._chunks, b"")
+            source = await opening.enter_async_context(self._source)
+            self.file = source.file if isinstance(source, FileSource) else None
+            self._pieces = self._pieces_of(source)
+            if isinstance(self._pieces, AsyncGenerator):
+                await opening.enter_async_context(aclosing(self._pieces))
+            self._first = await anext(self._pieces, None)
             self._opened = opening.pop_all()
         return self
+
+    def _pieces_of(self, source: ChunkSource) -> AsyncIterator[bytes | OpenFile]:
+        if self.by_file and self.file is not None:
+            return _one(self.file)
+        if self.by_file and isinstance(source, PieceSource):
+            return source.pieces()
+        return source.chunks()
 
     async def __aexit__(
         self,
@@ -235,13 +306,18 @@ class StreamedBody(ResponseBody):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> bytes:
-        if self._chunks is None:
+    async def __anext__(self) -> bytes | OpenFile:
+        if self._pieces is None:
             raise RuntimeError("the body was not opened")
-        if self._first:
-            chunk, self._first = self._first, b""
-            return chunk
-        return await anext(self._chunks)
+        if self._first is not None:
+            piece, self._first = self._first, None
+            return piece
+        return await anext(self._pieces)
+
+
+async def _one(file: OpenFile) -> AsyncGenerator[OpenFile, None]:
+    if file.start < file.stop:
+        yield file
 
 
 def blob_response(
@@ -274,20 +350,15 @@ class PulledConnection(TrioASGIHTTPConnection):
         response = await self.app.handle_request(request)
         async with AsyncExitStack() as stack:
             try:
-                chunks = await stack.enter_async_context(_answer_body(request, response))
+                pieces = await stack.enter_async_context(_answer_body(request, response))
             except Exception as error:  # noqa: BLE001  # nothing was sent yet: the application decides
                 response = await self._failure(request, error)
-                chunks = await stack.enter_async_context(_answer_body(request, response))
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": response.status_code,
-                    "headers": encode_headers(response.headers),
-                }
-            )
-            async for chunk in chunks:
-                body = chunk.encode() if isinstance(chunk, str) else chunk
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                pieces = await stack.enter_async_context(_answer_body(request, response))
+            status, fields = response.status_code, encode_headers(response.headers)
+            _tell_witness(request, status, fields, pieces)
+            await send({"type": "http.response.start", "status": status, "headers": fields})
+            async for piece in pieces:
+                await send(_message(piece))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _failure(self, request: Request, error: Exception) -> ResponseTypes:
@@ -309,19 +380,51 @@ def install(app: QuartTrio) -> None:
     app.config["RESPONSE_TIMEOUT"] = None  # cuts long pulls; the server drops who does not read
 
 
+def watch(request: Request, witness: Witness) -> None:
+    """Have `witness` called once, just before the answer begins to be sent, with its status, fields and open file.
+
+    The file is None unless the body lies in one as it is, and for HEAD. It stays open while the witness runs.
+    """
+    request.scope[_WITNESS] = witness  # type: ignore[typeddict-unknown-key]  # servers and frameworks add keys, too
+
+
+def _tell_witness(
+    request: Request, status: int, fields: Sequence[tuple[bytes, bytes]], body: AsyncIterable[object]
+) -> None:
+    witness = cast("Witness | None", request.scope.get(_WITNESS))  # only `watch` sets it
+    if witness is not None:
+        witness(status, fields, body.file if isinstance(body, StreamedBody) else None)
+
+
+def _message(piece: bytes | str | OpenFile) -> Mapping[str, object]:
+    """A part of the body in ASGI's words; a span of a file as the extension for sending without copies has it."""
+    if not isinstance(piece, OpenFile):
+        body = piece.encode() if isinstance(piece, str) else piece
+        return {"type": "http.response.body", "body": body, "more_body": True}
+    return {
+        "type": _ZERO_COPY,
+        "file": piece.descriptor,
+        "offset": piece.start,
+        "count": piece.stop - piece.start,
+        "more_body": True,
+    }
+
+
 def _answer_body(
     request: Request, response: ResponseTypes
-) -> AbstractAsyncContextManager[AsyncIterable[bytes | str], None]:
+) -> AbstractAsyncContextManager[AsyncIterable[bytes | str | OpenFile], None]:
     """What to send; for HEAD nothing, and nothing is opened or generated for it."""
     body: ResponseBody
     if request.method == "HEAD":
         body = DataBody(b"")
     elif isinstance(response, Response):
         body = response.response
+        if isinstance(body, StreamedBody):
+            body.by_file = _ZERO_COPY in (request.scope.get("extensions") or {})
     else:
         body = DataBody(response.get_data())  # Werkzeug's own errors and redirects
     # Quart declares __aexit__ narrower than the language calls it.
-    return cast("AbstractAsyncContextManager[AsyncIterable[bytes | str], None]", body)
+    return cast("AbstractAsyncContextManager[AsyncIterable[bytes | str | OpenFile], None]", body)
 
 
 def _body_of(request: Request) -> PulledBody:
@@ -329,11 +432,3 @@ def _body_of(request: Request) -> PulledBody:
     if not isinstance(body, PulledBody):
         raise TypeError("bodies are not pulled: call streams.install(app) first")
     return body
-
-
-@contextmanager
-def _patience(idle_s: float) -> Iterator[None]:
-    with trio.move_on_after(idle_s) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise ClientStalled(f"no byte of the request's body came in {idle_s:g} s")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -32,7 +33,7 @@ from gateway.edge.streams import (
 from gateway.wire.census import Census
 from gateway.wire.settings import WireSettings
 from gateway.wire.supervisor import supervise
-from gateway.wire.worker import serve, stop_on_signals
+from gateway.wire.worker import census_for, serve, stop_on_signals
 
 BLOCK = bytes(range(256)) * 1024
 """256 KiB of a pattern; every download consists of it."""
@@ -201,7 +202,8 @@ def main() -> int:
     for name in ("tls_certificate", "tls_key"):
         if name in options:
             options[name] = Path(options[name])
-    settings = WireSettings(**{**DEFAULTS, **options})
+    networks = tuple(ip_network(each) for each in options.pop("unlimited_networks", ()))
+    settings = WireSettings(**{**DEFAULTS, **options}, unlimited_networks=networks)
 
     def run_worker(number: int, sockets: Sequence[socket]) -> None:
         if broken:
@@ -215,7 +217,7 @@ async def _worker(settings: WireSettings, sockets: Sequence[socket]) -> None:
     def ready(addresses: Sequence[str]) -> None:
         os.write(1, f"READY {addresses[0]} {os.getpid()}\n".encode())  # in one piece: several workers write here
 
-    census = Census(settings.max_connections)
+    census = census_for(settings)
     async with stop_on_signals() as stop:
         await serve(build(census), settings=settings, sockets=sockets, stop=stop, on_ready=ready, census=census)
 
