@@ -24,9 +24,11 @@ from gateway.config import Settings
 from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules
 from gateway.edge.guard import Guard
+from gateway.edge.pulls import Pulls
 from gateway.logs import get_logger
 from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
+from gateway.v2.lane import Lane
 from gateway.v2.large import LargeManifests
 from gateway.v2.services import V2
 from storage import (
@@ -45,6 +47,8 @@ from storage.metadata import storages
 _PARSERS: Final = 2
 # How long a usage time or a renewed link may wait to be written; what a kill -9 can lose of them.
 _WRITE_BEHIND_S: Final = 5.0
+# How long the lane may keep a removed blob's space; one system call per open file each time.
+_TIDY_S: Final = 30.0
 _log = get_logger(__name__)
 
 
@@ -65,6 +69,8 @@ class Services:
     accounts: Accounts
     guard: Guard
     open_repository: OpenRepository
+    pulls: Pulls
+    lane: Lane
 
 
 @asynccontextmanager
@@ -84,7 +90,11 @@ async def open_services(settings: Settings, *, clock: Callable[[], float] = time
             clock=clock,
         )
         await content.prepare()
-        yield await _assemble(settings, database, content, clock)
+        services = await _assemble(settings, database, content, clock)
+        try:
+            yield services
+        finally:
+            services.lane.close()
 
 
 def build(services: Services) -> QuartTrio:
@@ -119,6 +129,7 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
         jobs.Job("ended_credentials", 86400, services.tokens.clean, alone=True),
         jobs.Job("signing_keys", REFRESH_INTERVAL_S, services.keyring.refresh),
         jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
+        jobs.Job("lane_files", _TIDY_S, services.lane.tidy),
         jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
     )
 
@@ -166,6 +177,17 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
     await keyring.refresh()
     issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
     authenticator = Authenticator(database, passwords, issuer=issuer, clock=clock)
+    pulls = Pulls()
+    lane = Lane(
+        database.changes(),
+        authenticator=authenticator,
+        content=content,
+        pulls=pulls,
+        withdrawn=lambda: keyring.withdrawn,
+        memory_bytes=settings.lane.memory_bytes if settings.lane.enabled else 0,
+        open_files=settings.lane.open_files,
+        clock=clock,
+    )
     return Services(
         settings=settings,
         clock=clock,
@@ -187,6 +209,8 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
         accounts=Accounts(database, passwords, clock=clock),
         guard=Guard(database=database, authenticator=authenticator, service=access.service),
         open_repository=opener(database=database, content=content, clock=clock),
+        pulls=pulls,
+        lane=lane,
     )
 
 
@@ -212,6 +236,7 @@ def _v2(services: Services) -> V2:
         database=services.database,
         cpu=Pool("parse", _PARSERS),
         large=LargeManifests(),
+        lane=services.lane,
         limits=services.settings.limits,
         service=services.settings.access.service,
         body_idle_s=services.settings.server.body_idle_timeout_s,

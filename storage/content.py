@@ -43,6 +43,9 @@ class FoundBlob:
 
     record: BlobRecord
     storage: str
+    image_id: int
+    linked_at: int
+    """When the image's link was made or last renewed, in Unix seconds."""
 
     @property
     def size_bytes(self) -> int:
@@ -329,13 +332,22 @@ class Content:
         if found is None:
             raise BlobUnknown(f"blob {digest} is unknown")
         record, linked_at = found
-        # Who hears that a blob is there will not send it. If no manifest needs it yet, its time starts again, so that
-        # the sweep cannot take it between this answer and the manifest (row UP-27).
-        if linked_at < self.now() - self._grace_s // 2:
-            self._touched.add((image_id, digest))
-            if len(self._touched) >= _TOUCH_BOUND:  # never dropped: who filled it waits until there is room
-                await self.flush_touches()
-        return FoundBlob(record, self._names.get(record.storage_id, ""))
+        if self.renew_nowait(image_id, digest, linked_at=linked_at) is None:
+            await self.flush_touches()  # never dropped: who filled it waits until there is room
+        return FoundBlob(record, self._names.get(record.storage_id, ""), image_id, linked_at)
+
+    def renew_nowait(self, image_id: int, digest: Digest, *, linked_at: int) -> int | None:
+        """Note that a client is told of a linked blob; gives the time from which the link's grace period counts now.
+
+        Who hears that a blob is there will not send it. If no manifest needs it yet, its time starts again, so that
+        the sweep cannot take it between this answer and the manifest (row UP-27). None when so many renewals wait that
+        `flush_touches` has to be called before the client is told.
+        """
+        now = self.now()
+        if linked_at >= now - self._grace_s // 2:
+            return linked_at
+        self._touched.add((image_id, digest))
+        return now if len(self._touched) < _TOUCH_BOUND else None
 
     @asynccontextmanager
     async def open(self, found: FoundBlob, span: Span) -> AsyncIterator[BlobReader]:

@@ -1,6 +1,6 @@
 """Frozen rows as the rest of Sluice sees them. No behaviour beyond what a row says of itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from storage.blobstore import StoredObject
 from storage.digest import Digest
@@ -149,6 +149,8 @@ class Document:
     digest: Digest
     media_type: str
     content: bytes
+    image_id: int | None = field(default=None, compare=False)
+    """The image that it was found in; None for one on its way in."""
 
     @property
     def size_bytes(self) -> int:

@@ -33,6 +33,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
 WIRE = "gateway.wire"
 WIRE_MAY_IMPORT = ("gateway.config", "gateway.logs")
 WIRE_IMPORTED_BY = ("gateway.app", "gateway.cli")
+WIRE_CONTRACTS = {"gateway.wire.recall": ("gateway.v2.lane",)}
+"""Modules of the server that say what it asks of others, and who gives that (docs/decisions/0008-lane.md)."""
 
 ROWS = ("storage.metadata", "storage.database", "storage.migrations")
 BYTES = tuple(
@@ -230,6 +232,9 @@ def wire_knows_no_registry(tree: Tree) -> Iterator[str]:
             into = within(each.name, WIRE)
             if inside and not into and not any(within(each.name, allowed) for allowed in WIRE_MAY_IMPORT):
                 yield f"{module.at(each)}: {WIRE} imports {each.name}; take it as a parameter from gateway.app"
+            contracted = any(within(each.name, name) and module.name in by for name, by in WIRE_CONTRACTS.items())
+            if contracted:
+                continue
             if into and not inside and not any(within(module.name, user) for user in WIRE_IMPORTED_BY):
                 yield f"{module.at(each)}: imports {each.name}; only gateway.app and gateway.cli may"
 

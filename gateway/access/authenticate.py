@@ -9,6 +9,7 @@ Knows no HTTP: headers are taken apart in `gateway.edge`. Nothing here writes wh
 password hash; times of last use are collected and written by `flush_usage`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -59,7 +60,7 @@ class Authenticator:
             raise BadCredentials
         if self._passwords.needs_rehash(stored):
             await self._renew_hash(account, stored, password)
-        return Principal(account)
+        return Principal(account, valid_until=_earliest(account.expires_at))
 
     async def bearer(self, text: str) -> Principal:
         """The account behind a registry token, narrowed to what the token says; or behind a secret sent in its place.
@@ -74,18 +75,19 @@ class Authenticator:
             return principal
         claims = await self._issuer.verify(text)
         if claims.account_id is None:
-            return Principal(None, token_access=claims.access, catalog=False)
-        account, limits = await self._database.read(self._subject, claims)
+            return Principal(None, token_access=claims.access, catalog=False, valid_until=claims.valid_until)
+        account, limits, valid_until = await self._database.read(self._subject, claims)
         return Principal(
             account,
             limits=limits,
             credential_id=claims.credential_id,
             token_access=claims.access,
             catalog=claims.catalog,
+            valid_until=valid_until,
         )
 
     def note_use(self, credential_id: int) -> None:
-        """Remember that a credential was used now; costs no I/O."""
+        """Remember that a credential was shown now; costs no I/O. Called at every use, however it was recognised."""
         if credential_id in self._usage or len(self._usage) < MAX_USAGE:
             self._usage[credential_id] = int(self._clock())
 
@@ -124,20 +126,25 @@ class Authenticator:
         if limits is None or credential.kind != kind:
             return None
         self.note_use(credential.id)
-        return Principal(account, limits=limits, credential_id=credential.id)
+        return Principal(
+            account,
+            limits=limits,
+            credential_id=credential.id,
+            valid_until=_earliest(account.expires_at, credential.expires_at),
+        )
 
-    def _subject(self, tx: Transaction, claims: Claims) -> tuple[AccountRecord, Limits]:
-        """Account and limits behind a verified token, as they are now (rows A15, A17, TOK-21)."""
+    def _subject(self, tx: Transaction, claims: Claims) -> tuple[AccountRecord, Limits, float]:
+        """Account and limits behind a verified token, as they are now, and until when (rows A15, A17, TOK-21)."""
         account = accounts.get(tx, claims.account_id) if claims.account_id is not None else None
         if account is None or not self.is_live(account) or account.epoch != claims.epoch:
             raise InvalidToken("its account was removed, disabled, expired or changed")
         if claims.credential_id is None:
-            return account, NO_LIMITS
+            return account, NO_LIMITS, _earliest(claims.valid_until, account.expires_at)
         credential = credentials.get(tx, claims.credential_id)
         limits = self.usable_limits(credential, account) if credential is not None else None
-        if limits is None:
+        if credential is None or limits is None:
             raise InvalidToken("the secret it was exchanged from was revoked or has expired")
-        return account, limits
+        return account, limits, _earliest(claims.valid_until, account.expires_at, credential.expires_at)
 
     # --- live checks, for the exchange too ----------------------------------------------------------------------------
 
@@ -179,3 +186,8 @@ class Authenticator:
             await self._database.transaction(accounts.renew_hash, account.id, stored, renewed)
         except (Overloaded, StorageError) as error:
             _log.warning("password_hash_not_renewed", account=account.name, reason=str(error))
+
+
+def _earliest(*ends: float | None) -> float:
+    """The first of these instants; None never comes."""
+    return min((end for end in ends if end is not None), default=math.inf)

@@ -100,6 +100,8 @@ class Keyring:
         self._reloaded_at = float("-inf")
         self.reloads = 0
         """How often unknown key ids made us look into the database, for metrics."""
+        self.withdrawn = 0
+        """How many keys that were known here have gone: tokens that were good may not be any more."""
 
     async def refresh(self) -> None:
         """Load the keys, and make those that are due. Raises storage errors; the keys known so far stay in use."""
@@ -179,7 +181,9 @@ class Keyring:
 
     async def _load(self) -> None:
         records = await self._database.read(signing_keys.current, self._now())
+        known = self._keys
         self._keys = {key.kid: key for record in records if (key := self._open(record)) is not None}
+        self.withdrawn += len(known.keys() - self._keys.keys())
 
     def _replenish(self, tx: Transaction) -> None:
         """In a write transaction: look again, make what is still due, and drop what verifies nothing any more."""

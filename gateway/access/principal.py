@@ -5,8 +5,9 @@ of a registry token, and time (checked at authentication).
 """
 
 import json
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from gateway.access.actions import Action
@@ -96,6 +97,8 @@ class Principal:
 
     `token_access` is None unless the caller came by a registry token, which narrows everything to its entries.
     `catalog` says whether the way of authentication reaches the catalog: a token needs `registry:catalog:*`.
+    `valid_until`, in Unix seconds: authentication comes to the same result before that instant, unless rows change; at
+    it, account, credential or token has expired.
     """
 
     account: AccountRecord | None
@@ -103,6 +106,12 @@ class Principal:
     credential_id: int | None = None
     token_access: tuple[TokenAccess, ...] | None = None
     catalog: bool = True
+    valid_until: float = field(default=math.inf, compare=False)
+
+    @property
+    def came_by_secret(self) -> bool:
+        """Whether the caller showed the credential itself, not a registry token that was exchanged for it."""
+        return self.credential_id is not None and self.token_access is None
 
     @property
     def is_anonymous(self) -> bool:

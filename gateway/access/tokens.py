@@ -52,7 +52,11 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `account_id` is None for anonymous tokens; `expires_at` in Unix seconds."""
+    """What a verified token says. `account_id` is None for anonymous tokens.
+
+    In Unix seconds: `expires_at` as it stands there, `valid_until` when it is refused, which is later by the leeway
+    unless its key ends sooner.
+    """
 
     account_id: int | None
     epoch: int
@@ -60,6 +64,7 @@ class Claims:
     access: tuple[TokenAccess, ...]
     catalog: bool
     expires_at: int
+    valid_until: int
 
 
 class TokenIssuer:
@@ -111,10 +116,10 @@ class TokenIssuer:
         remembered = self._verified.get(digest)
         if remembered is not None and self._keyring.find(remembered[0]) is not None:
             self._verified.move_to_end(digest)
-            self._require_unexpired(remembered[1].expires_at)
+            self._require_unexpired(remembered[1].valid_until)
             return remembered[1]
         key = await self._key_of(text)
-        claims = self._read(self._decode(text, key))
+        claims = self._read(self._decode(text, key), key)
         self._verified[digest] = (key.kid, claims)
         while len(self._verified) > _REMEMBERED:
             self._verified.popitem(last=False)
@@ -155,14 +160,15 @@ class TokenIssuer:
             raise InvalidToken(f"refused: {type(error).__name__}") from error
         return claims
 
-    def _read(self, claims: Mapping[str, Any]) -> Claims:
+    def _read(self, claims: Mapping[str, Any], key: Key) -> Claims:
         expires_at, not_before, issued_at = (_time(claims, name) for name in ("exp", "nbf", "iat"))
         if not 0 < expires_at - issued_at <= MAX_LIFETIME_S:
             raise InvalidToken("it would live longer than tokens may")
         if (ahead_s := max(not_before, issued_at) - self._clock()) > LEEWAY_S:
             _log.error("token_from_the_future", ahead_s=int(ahead_s))  # one of us signed it, so a clock is wrong (T13)
             raise InvalidToken("issued in the future: compare the clocks of the replicas")
-        self._require_unexpired(expires_at)
+        valid_until = min(expires_at + LEEWAY_S, key.verifies_until)
+        self._require_unexpired(valid_until)
         subject = claims["sub"]
         if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject) or not isinstance(claims["jti"], str):
             raise InvalidToken("a subject or id that we do not write")
@@ -174,10 +180,11 @@ class TokenIssuer:
             access=access,
             catalog=catalog,
             expires_at=expires_at,
+            valid_until=valid_until,
         )
 
-    def _require_unexpired(self, expires_at: int) -> None:
-        if self._clock() >= expires_at + LEEWAY_S:
+    def _require_unexpired(self, valid_until: int) -> None:
+        if self._clock() >= valid_until:
             raise InvalidToken("expired")
 
 

@@ -162,7 +162,14 @@ def _work(
         fitted = _fitted(wire)
         # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
         async with stop_on_signals() as stop, open_services(settings) as services, running(services):
-            await serve_sockets(build(services), settings=fitted, sockets=sockets, stop=stop, on_ready=announce)
+            await serve_sockets(
+                build(services),
+                settings=fitted,
+                sockets=sockets,
+                stop=stop,
+                recall=services.lane,
+                on_ready=announce,
+            )
 
     trio.run(work)
 

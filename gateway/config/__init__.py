@@ -7,13 +7,14 @@ nothing of what the settings are used for.
 from gateway.config.loading import ConfigInvalid, Mistake, load
 from gateway.config.reference import reference
 from gateway.config.rendering import render
-from gateway.config.settings import Access, DirectoryStorage, Garbage, Limits, Logs, Server, Settings, Storage
+from gateway.config.settings import Access, DirectoryStorage, Garbage, Lane, Limits, Logs, Server, Settings, Storage
 
 __all__ = [
     "Access",
     "ConfigInvalid",
     "DirectoryStorage",
     "Garbage",
+    "Lane",
     "Limits",
     "Logs",
     "Mistake",

@@ -99,7 +99,9 @@ class Server(Section):
         10, description="Seconds for a request's head to arrive; a browser needs under one."
     )
     idle_timeout_s: Seconds = Field(60, description="Seconds that an idle kept-alive connection stays open.")
-    body_idle_timeout_s: Seconds = Field(60, description="Seconds without one byte of a request body before giving up.")
+    body_idle_timeout_s: Seconds = Field(
+        60, description="Seconds in which a request's body must bring 64 KiB or its end, else it is answered 408."
+    )
     send_idle_timeout_s: Seconds = Field(
         60, description="Seconds in which a reader must take 64 KiB, else it is dropped."
     )
@@ -205,6 +207,20 @@ class Limits(Section):
     )
 
 
+class Lane(Section):
+    """The memo of answers to pulls: they are replayed from memory while nothing that they depend on has changed."""
+
+    enabled: bool = Field(
+        default=True, description="Whether answers are remembered; without it every pull is decided from the database."
+    )
+    memory_bytes: Bytes = Field(
+        64 * 2**20, description="Memory for answers, per worker: 64 MiB, about 15,000 manifests for one caller each."
+    )
+    open_files: Count = Field(
+        512, description="Files of pulled blobs kept open, per worker; at most an eighth of the process's limit."
+    )
+
+
 class Garbage(Section):
     """Removal of what nothing references any more."""
 
@@ -238,5 +254,6 @@ class Settings(Section):
     storage: Storage = Field(default_factory=Storage)
     access: Access = Field(default_factory=Access)
     limits: Limits = Field(default_factory=Limits)
+    lane: Lane = Field(default_factory=Lane)
     garbage: Garbage = Field(default_factory=Garbage)
     logs: Logs = Field(default_factory=Logs)

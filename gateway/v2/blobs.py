@@ -3,35 +3,28 @@
 Whole, a range, or several ranges; never more than a chunk in memory.
 """
 
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from quart import Response
 from quart.wrappers import Request
 
 from gateway.edge.call import Call
-from gateway.edge.streams import blob_response
+from gateway.edge.pulls import Kind, Pulled
+from gateway.edge.streams import ChunkSource, blob_response
 from gateway.oci import paths
-from gateway.oci.conditions import if_none_match
 from gateway.oci.errors import unsupported
 from gateway.oci.names import parse_digest
-from gateway.oci.ranges import (
-    content_range,
-    if_range,
-    multipart_head,
-    multipart_size,
-    multipart_tail,
-    parse_range,
-)
 from gateway.repositories.contract import Repository, WritableRepository
 from gateway.v2.answers import content_headers, empty
+from gateway.v2.lane import Lesson
+from gateway.v2.plans import KnownBlob, Plan, wishes_of
 from gateway.v2.services import V2
-from storage import Digest, FoundBlob, Span
+from storage import FoundBlob, OpenFile, Span
 
-_TYPE: Final = "application/octet-stream"
 # A blob is whatever somebody pushed; a browser must not run it under our name (security row C11).
 _HEADERS: Final = {
     "Accept-Ranges": "bytes",
@@ -46,16 +39,11 @@ async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Respo
     digest = parse_digest(target.digest_text)
     repository = v2.open_repository(call.repository)
     found = await repository.find_blob(call.image, digest)
-    headers = content_headers(digest) | _HEADERS
-    if if_none_match(request.headers.get("If-None-Match"), digest):
-        return empty(304, headers)
-    spans = _spans(request, digest, found.size_bytes)
-    if spans is None:
-        return _answer(200, headers, repository, found, Span(0, found.size_bytes))
-    if len(spans) == 1:
-        headers["Content-Range"] = content_range(spans[0], found.size_bytes)
-        return _answer(206, headers, repository, found, spans[0])
-    return _multipart(headers, repository, found, spans)
+    known = KnownBlob(digest, found.size_bytes)
+    plan = known.plan(wishes_of(request.method, request.scope["headers"]))
+    pulled = Pulled(Kind.BLOB, call.repository.id, call.image, target.digest_text, digest, call.account_id)
+    v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=found.image_id, blob=found))
+    return _answer(plan, content_headers(digest) | _HEADERS, repository, found)
 
 
 async def delete(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
@@ -68,40 +56,55 @@ async def delete(v2: V2, call: Call, target: paths.Blob, request: Request) -> Re
     return empty(202)
 
 
-def _spans(request: Request, digest: Digest, size_bytes: int) -> tuple[Span, ...] | None:
-    """What to send; None for the whole blob. Ranges are for GET alone (RFC 9110, 14.2)."""
-    if request.method != "GET" or not if_range(request.headers.get("If-Range"), digest):
-        return None
-    return parse_range(request.headers.get("Range"), size_bytes)
+def _answer(plan: Plan, headers: dict[str, str], repository: Repository, found: FoundBlob) -> Response:
+    if plan.status == HTTPStatus.NOT_MODIFIED or plan.content_type is None:
+        return empty(plan.status, headers)
+    if plan.content_range is not None:
+        headers["Content-Range"] = plan.content_range
+    return blob_response(
+        _source(plan, repository, found),
+        size_bytes=plan.size_bytes,
+        content_type=plan.content_type,
+        status=plan.status,
+        headers=headers,
+    )
 
 
-def _answer(status: int, headers: dict[str, str], repository: Repository, found: FoundBlob, span: Span) -> Response:
-    source = repository.open_blob(found, span)
-    return blob_response(source, size_bytes=span.size_bytes, content_type=_TYPE, status=status, headers=headers)
-
-
-def _multipart(headers: dict[str, str], repository: Repository, found: FoundBlob, spans: Sequence[Span]) -> Response:
-    boundary = secrets.token_hex(16)
-    size_bytes = multipart_size(boundary, spans, found.size_bytes, _TYPE)
-    source = nullcontext(_Parts(boundary, repository, found, spans))
-    kind = f"multipart/byteranges; boundary={boundary}"
-    return blob_response(source, size_bytes=size_bytes, content_type=kind, status=206, headers=headers)
+def _source(plan: Plan, repository: Repository, found: FoundBlob) -> AbstractAsyncContextManager[ChunkSource]:
+    match plan.body:
+        case (Span() as only,):
+            return repository.open_blob(found, only)
+        case parts:
+            return nullcontext(_Parts(repository, found, parts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """Several spans as one body; each is opened when its turn comes."""
 
-    boundary: str
     repository: Repository
     found: FoundBlob
-    spans: Sequence[Span]
+    parts: tuple[bytes | Span, ...]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Heads, spans and the end, in order."""
-        for span in self.spans:
-            yield multipart_head(self.boundary, span, self.found.size_bytes, _TYPE)
-            async with self.repository.open_blob(self.found, span) as reader:
+        for part in self.parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            async with self.repository.open_blob(self.found, part) as reader:
                 async for chunk in reader.chunks():
                     yield chunk  # noqa: ASYNC119  # whoever sends the answer closes it
-        yield multipart_tail(self.boundary)
+
+    async def pieces(self) -> AsyncIterator[bytes | OpenFile]:
+        """The same, with the spans as spans of a file where the bytes lie in one as they are."""
+        for part in self.parts:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            async with self.repository.open_blob(self.found, part) as reader:
+                if reader.file is not None:
+                    yield reader.file  # noqa: ASYNC119  # as above
+                    continue
+                async for chunk in reader.chunks():
+                    yield chunk  # noqa: ASYNC119  # as above

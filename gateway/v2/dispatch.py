@@ -12,7 +12,7 @@ from gateway.edge.call import Visit
 from gateway.edge.visits import Visits
 from gateway.oci.errors import Code, RegistryError, unsupported
 from gateway.oci.names import parse_name
-from gateway.oci.paths import METHODS, Catalog, Target, Token, Unknown, split
+from gateway.oci.paths import METHODS, Blob, Catalog, Manifest, Target, Token, Unknown, split
 from gateway.oci.paths import Base as Registry
 from gateway.v2 import catalog, token
 from gateway.v2.answers import API_VERSION, document
@@ -62,6 +62,8 @@ async def _answer(v2: V2, visit: Visit, incoming: Request) -> Response:
 
 async def _image(v2: V2, visit: Visit, target: Target, incoming: Request) -> Response:
     route = ROUTES[type(target), incoming.method]
+    if isinstance(target, Blob | Manifest) and incoming.method in {"GET", "HEAD"}:
+        v2.lane.look(incoming)  # before anything is read for the answer
     if route.need is Action.PUSH:  # what is made now must be addressable by every client (row GEN-02)
         parse_name(target.name, address_bytes=len(f"{visit.external.host}/"))  # type: ignore[union-attr]
     call = await v2.guard.enter(visit, target.name, route.need)  # type: ignore[union-attr]  # the others went before

@@ -1,6 +1,7 @@
 """Manifests: GET, HEAD, PUT and DELETE by tag or digest (rows MG, MP, DL). Bytes leave exactly as they came."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
 
 from quart import Response
@@ -9,6 +10,7 @@ from quart.wrappers import Request
 from gateway.access.actions import Action
 from gateway.edge.call import Call
 from gateway.edge.guard import Confirmation
+from gateway.edge.pulls import Kind, Pulled
 from gateway.edge.streams import BodyTooLarge, discard, read_whole
 from gateway.oci import paths
 from gateway.oci.conditions import accepts, if_match, if_none_match
@@ -19,7 +21,9 @@ from gateway.oci.strict_json import LARGE_BYTES
 from gateway.policy.immutability import Move, admit_delete, admit_move
 from gateway.repositories.contract import AdmitTag, Push, WritableRepository
 from gateway.v2.answers import content_headers, created, empty, entity
+from gateway.v2.lane import Lesson
 from gateway.v2.large import LARGE_BYTES as LARGE_MANIFEST_BYTES
+from gateway.v2.plans import KnownManifest, wishes_of
 from gateway.v2.services import V2
 from storage import Digest, Document, TagRecord
 
@@ -41,11 +45,23 @@ async def get(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
             call.name, target.reference_text, reason=f"it has type {document.media_type}, which Accept does not list"
         )
     headers = content_headers(document.digest) | {"Cache-Control": "no-cache" if by_tag else _IMMUTABLE}
-    if if_none_match(request.headers.get("If-None-Match"), document.digest):
-        return empty(304, headers)
+    known = KnownManifest(document.digest, document.media_type, document.size_bytes)
+    plan = known.plan(wishes_of(request.method, request.scope["headers"]))
+    v2.lane.witness(request, _lesson(call, target, document, known))
+    if plan.status == HTTPStatus.NOT_MODIFIED:
+        return empty(plan.status, headers)
     if document.size_bytes >= LARGE_MANIFEST_BYTES:
         return v2.large.answer(repository, call.image, document, headers)
     return entity(document.content, document.media_type, headers)
+
+
+def _lesson(call: Call, target: paths.Manifest, document: Document, known: KnownManifest) -> Lesson:
+    """What the lane may learn from this answer; large manifests are held by nobody."""
+    pulled = Pulled(
+        Kind.MANIFEST, call.repository.id, call.image, target.reference_text, document.digest, call.account_id
+    )
+    content = document.content if document.size_bytes < LARGE_MANIFEST_BYTES else None
+    return Lesson(pulled, call.principal, known, image_id=document.image_id, content=content)
 
 
 async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:

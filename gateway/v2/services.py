@@ -7,6 +7,7 @@ from gateway.access.exchange import TokenService
 from gateway.config import Limits
 from gateway.edge.guard import Guard
 from gateway.repositories.opening import OpenRepository
+from gateway.v2.lane import Lane
 from gateway.v2.large import LargeManifests
 from storage import Content, Database, Pool
 
@@ -22,6 +23,7 @@ class V2:
     database: Database
     cpu: Pool
     large: LargeManifests
+    lane: Lane
     limits: Limits
     service: str
     body_idle_s: float

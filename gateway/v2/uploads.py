@@ -15,12 +15,14 @@ at a time, over all workers. What arrived before a client left is kept and repor
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from quart import Response
 from quart.wrappers import Request
 
 from gateway.access.actions import Action
+from gateway.edge.absorbing import absorb_body, can_absorb
 from gateway.edge.call import Call
 from gateway.edge.guard import repository_scope
 from gateway.edge.streams import read_chunks
@@ -142,17 +144,32 @@ def _expected_bytes(upload: Upload, request: Request, target: paths.Upload | Non
 
 
 async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int | None = None) -> None:
-    """Append the body. Raises as soon as the session would be longer than allowed, or than `promised`."""
+    """Append the body. Raises as soon as the session would be longer than allowed, or than `promised`.
+
+    In the server's threads where server and store both can, so that no byte passes the event loop; else in chunks.
+    """
     limit = v2.limits.blob_bytes
-    if request.content_length is not None and upload.offset + request.content_length > limit:
-        raise too_large(limit)
-    async with read_chunks(request, idle_s=v2.body_idle_s) as chunks:
-        async for chunk in chunks:
-            if upload.offset + len(chunk) > limit:
-                raise too_large(limit)
-            if promised is not None and upload.offset + len(chunk) > promised:
-                raise size_invalid(f"Content-Range promises that the upload ends at {promised} bytes, more came")
-            await upload.append(chunk)
+
+    def check(more_bytes: int) -> None:
+        if upload.offset + more_bytes > limit:
+            raise too_large(limit)
+        if promised is not None and upload.offset + more_bytes > promised:
+            raise size_invalid(f"Content-Range promises that the upload ends at {promised} bytes, more came")
+
+    check(0 if request.content_length is None else request.content_length)
+    writer = await upload.writer() if can_absorb(request) else None
+    if writer is None:
+        async with read_chunks(request, idle_s=v2.body_idle_s) as chunks:
+            async for chunk in chunks:
+                check(len(chunk))
+                await upload.append(chunk)
+        return
+
+    def take(parts: Sequence[memoryview]) -> None:
+        check(sum(map(len, parts)))
+        writer.write(parts)
+
+    await absorb_body(request, take, idle_s=v2.body_idle_s)
 
 
 async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Response:

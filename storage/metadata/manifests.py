@@ -125,13 +125,13 @@ def find(tx: Connection, image_id: int, digest: Digest, *, deleted: bool = False
 def by_digest(tx: Connection, image_id: int, digest: Digest) -> Document | None:
     """The exact bytes pushed under this digest."""
     row = tx.execute(_BY_DIGEST, {"image_id": image_id, "digest": str(digest)}).one_or_none()
-    return Document(Digest.parse(row[0]), row[1], bytes(row[2])) if row else None
+    return Document(Digest.parse(row[0]), row[1], bytes(row[2]), image_id) if row else None
 
 
 def by_tag(tx: Connection, image_id: int, name: str) -> Document | None:
     """The exact bytes that the tag points at."""
     row = tx.execute(_BY_TAG, {"image_id": image_id, "name": name}).one_or_none()
-    return Document(Digest.parse(row[0]), row[1], bytes(row[2])) if row else None
+    return Document(Digest.parse(row[0]), row[1], bytes(row[2]), image_id) if row else None
 
 
 def sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Digest, int]:
