@@ -91,3 +91,6 @@ class Report:
     rounds: int
     measurements: Sequence[Measurement]
     notes: Sequence[str] = ()
+    """What was left out or went wrong, and how it was run."""
+    cases: Mapping[str, str] = field(default_factory=dict)
+    """Case -> what it does, in a sentence."""

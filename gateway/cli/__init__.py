@@ -1,5 +1,6 @@
 """The command `sluice`: one file per command, loaded when it is called. Commands print for people; they decide nothing.
 
+Other packages may bring more commands (`gateway.cli.further`).
 Exit codes: 0 good, 1 it did not work, 2 it was called wrongly. Secrets never stand in arguments, which every user of
 the machine can read.
 """
@@ -10,6 +11,7 @@ from typing import Final
 
 import click
 
+from gateway.cli import further
 from gateway.cli.help import Group
 
 _COMMANDS: Final[Mapping[str, str]] = {
@@ -30,18 +32,19 @@ class _Commands(Group):
     """Finds commands by name, so that `sluice user list` does not wait for the server to be imported (0.9 s)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        return list(_COMMANDS)
+        return [*_COMMANDS, *(name for name in further.names() if name not in _COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's too
         if cmd_name not in _COMMANDS:
-            return None
+            return further.find(cmd_name)
         found = importlib.import_module(f"gateway.cli.{cmd_name}").command
         assert isinstance(found, click.Command)  # noqa: S101  # each of those modules has one; a test calls them all
         return found
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's too
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, _COMMANDS.get(name) or further.summary(name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(rows)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
