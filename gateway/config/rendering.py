@@ -41,6 +41,8 @@ def _value(value: Any) -> str:
         return _text(str(value))
     if isinstance(value, tuple):
         return f"[{', '.join(_value(each) for each in value)}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return repr(value)  # int and float are written alike in TOML and Python
 
 

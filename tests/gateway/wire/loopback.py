@@ -62,7 +62,8 @@ class Gateway:
         self.settings = replace(SETTINGS, **settings)
         self.census = Census(self.settings.max_connections)
         self._config = WireConfig(Service(application, self.settings, self.census, recall))
-        nursery.start_soon(self.census.watch)
+        self._clients = 0
+        self._watching = trio.CancelScope()
         self._application = application
         self._nursery = nursery
 
@@ -71,7 +72,20 @@ class Gateway:
         """The client's end of a new connection."""
         async with connected() as (client, server):
             self._nursery.start_soon(self._attend, server)
-            yield client
+            if not self._clients:  # only as long as there is a client, so that the nursery can end by itself
+                self._watching = trio.CancelScope()
+                self._nursery.start_soon(self._watch, self._watching)
+            self._clients += 1
+            try:
+                yield client
+            finally:
+                self._clients -= 1
+                if not self._clients:
+                    self._watching.cancel()
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await self.census.watch()
 
     async def _attend(self, stream: trio.SocketStream) -> None:
         await attend(ASGIWrapper(self._application), self._config, WorkerContext(None), ConnectionState({}), stream)
