@@ -39,7 +39,7 @@ class Framing(Protocol):
 
         What lies beyond belongs to the next request when `done`. Else give it again: at once if there are parts,
         otherwise (an unfinished line of at most 1 KiB) with more behind it. Raises `Refused` when the framing is
-        broken.
+        broken at the front of `received`, so after the parts that came before.
         """
         ...
 
@@ -114,15 +114,26 @@ class ChunkedFraming:
                 if self._left == 0:
                     self._phase = _Phase.DATA_END
                 continue
-            begin = bytes(received[place : place + _LINE_BYTES + 1])
-            end = begin.find(b"\n")
-            if end < 0:
-                if len(begin) > _LINE_BYTES:
-                    raise Refused("a line of the chunked body is too long")
+            try:
+                used = self._take_line(bytes(received[place : place + _LINE_BYTES + 1]))
+            except Refused:
+                if parts:
+                    break  # what came before it is the body's; the next call meets it again
+                raise
+            if not used:
                 break
-            self._line(begin[: end + 1])
-            place += end + 1
+            place += used
         return parts, place
+
+    def _take_line(self, received: bytes) -> int:
+        """The line at the front, if it is whole; its length, or 0."""
+        end = received.find(b"\n")
+        if end < 0:
+            if len(received) > _LINE_BYTES:
+                raise Refused("a line of the chunked body is too long")
+            return 0
+        self._line(received[: end + 1])
+        return end + 1
 
     def _line(self, line: bytes) -> None:
         if not line.endswith(b"\r\n") or len(line) > _LINE_BYTES:
