@@ -6,11 +6,14 @@ first case to its last and is stopped whatever happens. Blocking; knows nothing 
 
 import datetime as dt
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from bench import loads
 from bench.cases.case import Case, Outcome, suits
@@ -57,13 +60,14 @@ def run(plan: Plan, watch: Watcher) -> Report:
     """Run a plan; `watch` hears of every step when it begins and when it has ended.
 
     A contender that cannot be started or that breaks is left out of the case, and the report's notes say so;
-    the run goes on. KeyboardInterrupt stops all servers and is raised.
+    the run goes on. KeyboardInterrupt stops all servers and is raised; SIGTERM does the same as SystemExit.
     """
     cores = split_cores()
     started_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     with (
         tempfile.TemporaryDirectory(prefix="sluice-bench-", dir=plan.directory) as directory,
         pinned(cores.load),  # so that we do not disturb the servers
+        _ending_on_sigterm(),
     ):
         work = _Run(plan, watch, cores, Path(directory))
         try:
@@ -71,6 +75,23 @@ def run(plan: Plan, watch: Watcher) -> Report:
         finally:
             work.stop_all()
     return Report(started_at, this_machine(), work.versions, plan.rounds, work.measurements, work.notes)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Leave by the ordinary way out when we are told to end, so that no server outlives us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's business
+        return
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(slots=True)

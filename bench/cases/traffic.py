@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from bench.cases.case import Outcome, Stand
 from bench.contenders.contender import Setting, Trait
 from bench.jobs import Job, Shot
 from bench.records import Unit
+
+_UNTIL_STOPPED_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,12 @@ class Repeated:
 
 
 def repeat(stand: Stand, shots: Sequence[Shot], *, background: bool = False, **arguments: Any) -> Job:
-    """A job that fires these shots; `arguments` are those of `bench.drivers.repeat.drive`."""
+    """A job that fires these shots; `arguments` are those of `bench.drivers.repeat.drive`.
+
+    In the background it goes on until it is stopped, unless something else is asked for.
+    """
+    if background:
+        arguments.setdefault("seconds", _UNTIL_STOPPED_S)
     given = {"shots": [asdict(shot) for shot in shots], **arguments}
     return Job("bench.drivers.repeat", stand.server.endpoint, given, background=background)
 

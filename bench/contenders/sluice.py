@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Sluice:
         command = [sys.executable, "-m", "gateway", "serve", *where, *how.setting.arguments]
         cores = how.cores.server if self.workers == 1 else split_cores(server_cores=self.workers).server
         tree = start(command, log=how.directory / "log", cores=cores, environment=environment, directory=how.directory)
-        server = SluiceServer(Endpoint("127.0.0.1", port, certificate), tree, how.directory, password)
+        server = SluiceServer(Endpoint("127.0.0.1", port, certificate), tree, self.root, password)
         try:
             tree.wait_until(lambda: ask(server.endpoint, "GET", "/health").status == 200)
             server.make("projects", {"name": PROJECT})
@@ -73,19 +74,22 @@ class Sluice:
 class SluiceServer:
     """A running sluice."""
 
-    def __init__(self, endpoint: Endpoint, tree: ProcessTree, directory: Path, password: str) -> None:
+    def __init__(self, endpoint: Endpoint, tree: ProcessTree, root: Path, password: str) -> None:
         self.endpoint = endpoint
         self.processes: ProcessTree | None = tree
         self._tree = tree
-        self.directory = directory
+        self._root = root
+        self.directory = tree.log.parent
         """Where its data directory (`data`) is."""
         self._password = password
 
     @property
     def version(self) -> str:
-        """As `/api/v1/version` or the package says."""
-        answer = self.api("GET", "version")
-        return f"sluice {answer.json().get('version', '')}".strip() if answer.status == 200 else "sluice"
+        """As the program says it."""
+        command = [sys.executable, "-m", "gateway", "--version"]
+        environment = {**os.environ, "PYTHONPATH": str(self._root)}
+        said = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return f"sluice {said.stdout.split()[-1] if said.stdout else 'of unknown version'}"
 
     def name(self, image: str) -> str:
         """Below the one repository that is made at the start."""
@@ -104,9 +108,9 @@ class SluiceServer:
         put_manifest(self.endpoint, name, manifest, [manifest.digest, *tags], self.authorization(name, push=True))
 
     def files_of(self, blob: Blob) -> Sequence[Path]:
-        """Files are named by keys that nobody outside can know, so: by their size."""
-        files = (self.directory / "data" / "storages").rglob("*")
-        return [path for path in files if path.is_file() and path.stat().st_size == blob.size_bytes]
+        """The file of the default storage: its name begins with the digest."""
+        storages = self.directory / "data" / "storages"
+        return list(storages.rglob(f"{blob.digest.removeprefix('sha256:')}*"))
 
     def api(self, method: str, path: str, value: object = None) -> Answer:
         """A call of the management API (`/api/v1/PATH`) as the administrator, with a JSON body."""

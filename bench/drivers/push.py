@@ -17,10 +17,18 @@ from bench.load import Load
 
 
 async def drive(
-    load: Load, layers: Sequence[Mapping[str, Any]], *, name: str, authorization: str | None, streamed: bool
+    load: Load,
+    layers: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    authorization: str | None,
+    streamed: bool,
+    again: bool = False,
 ) -> None:
     """Push all layers at the same time, each over a connection of its own, once.
 
+    With `again` (in the background) the same layers until the job is stopped: work for the server, hardly for the
+    disk.
     Moved bytes are those of the layers; the latency `whole` is from the POST to the answer to the PUT.
     """
     stack = [Layer(**each) for each in layers]
@@ -31,19 +39,28 @@ async def drive(
     await load.ready()
     async with trio.open_nursery() as nursery:
         for layer, connection in zip(stack, connections, strict=True):
-            nursery.start_soon(_push, load, connection, layer, push_one)
+            nursery.start_soon(_pusher, load, connection, layer, partial(push_one, connection, layer), again)
 
 
-async def _push(load: Load, connection: Connection, layer: Layer, push_one: Callable[..., Awaitable[None]]) -> None:
-    start_ns = time.perf_counter_ns()
+async def _pusher(
+    load: Load,
+    connection: Connection,
+    layer: Layer,
+    push_it: Callable[[], Awaitable[None]],
+    again: bool,  # noqa: FBT001 - start_soon has no keywords
+) -> None:
     async with connection:
-        try:
-            await push_one(connection, layer)
-        except OSError as error:
-            load.failed(f"push of {layer}: {error}")
-        else:
+        while True:
+            start_ns = time.perf_counter_ns()
+            try:
+                await push_it()
+            except OSError as error:
+                load.failed(f"push of {layer}: {error}")
+                return
             load.answered(1, layer.size_bytes)
             load.samples("whole").add(time.perf_counter_ns() - start_ns)
+            if not again or load.stopped:
+                return
 
 
 async def push(
