@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from storage import Changes, Conflict, Transaction
 from storage.database_sqlite import WRITER, Limits, Session, SqliteFile
@@ -70,7 +70,20 @@ class Machine(RuleBasedStateMachine):
         path = Path(shutil.copy(self.template, self.folder / "sluice.db"))
         self.oracle = sqlite3.connect(path)
         self.processes = [Process(path), Process(path)]
-        self.newest = 0
+        self.newest = self.published = 0
+
+    @initialize(by=a_writer)
+    def begin(self, by: int) -> None:
+        """Something of everything, so that most acts find what they act upon."""
+        for name in NAMES:
+            self.make_account(by=by, name=name, robot=name == "b")
+            self.make_repository(by=by, name=name, public=False, catch_all=False)
+            self.push_blob(by=by, place=name, name=name, now=1)
+            self.push_manifest(by=by, place=name, name=name, needs=1, tag=name, now=1)
+        self.grant(by=by, which=1, place=1, role="a", whole=False)
+        self.grant(by=by, which=2, place=2, role="a", whole=True)
+        self.make_secret(by=by, which=1, name=1, parent=None, now=1)
+        self.make_secret(by=by, which=1, name=2, parent=1, now=1)
 
     def teardown(self) -> None:
         """Close everything."""
@@ -220,11 +233,11 @@ class Machine(RuleBasedStateMachine):
     @rule(by=a_writer, place=a_name, name=a_name, now=a_time)
     def push_blob(self, by: int, place: str, name: str, now: int) -> None:
         """Bytes that may be known, and the image's link to them."""
+        self.published += 1  # a store never gives a key twice
+        stored = copy(name, f"{name}{self.published}")
 
         def push(tx: Transaction) -> None:
-            blob_id = blobs.settle(
-                tx, storages.ensure(tx, "default"), digest(name), copy(name, f"{name}{now}"), now=now
-            )
+            blob_id = blobs.settle(tx, storages.ensure(tx, "default"), digest(name), stored, now=now)
             assert blob_id is not None
             blobs.link(tx, image(tx, f"a/app/{place}").id, digest(name), blob_id, now=now)
 
