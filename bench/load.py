@@ -56,6 +56,14 @@ class Load:
         self._samples.clear()
         self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
 
+    def go(self) -> None:
+        """Give the word."""
+        self._go.set()
+
+    def stop(self) -> None:
+        """Ask a background job to end."""
+        self._stop.set()
+
     @property
     def stopped(self) -> bool:
         """Whether a background job is to end now."""
@@ -115,9 +123,9 @@ class Load:
                         task_status.started(line)
                         started = True
                     elif line == '"go"':
-                        self._go.set()
+                        self.go()
                     else:
-                        self._stop.set()
+                        self.stop()
         raise SystemExit(1)
 
 

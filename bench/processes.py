@@ -94,6 +94,7 @@ class ProcessTree:
             with contextlib.suppress(psutil.Error):
                 each.kill()  # psutil compares start times: a pid that is somebody else's by now is left alone
         self.process.wait(deadline_s)
+        psutil.wait_procs(members, timeout=deadline_s)
 
     def _members(self) -> Iterator[int]:
         for each in self._members_as_psutil():

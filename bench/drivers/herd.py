@@ -140,6 +140,8 @@ class Herd:
             head = self._heads[id(shot)] = self._written(shot)
         try:
             sent = member.socket.send(head)
+        except (BrokenPipeError, ConnectionResetError):
+            self._closed(member)
         except OSError as error:
             self._broken(member, str(error))
         else:
@@ -160,6 +162,8 @@ class Herd:
                 self._take_head(member)
         except BlockingIOError:
             return
+        except (BrokenPipeError, ConnectionResetError):
+            self._closed(member)
         except OSError as error:
             self._broken(member, str(error))
 
@@ -180,7 +184,7 @@ class Herd:
             member.head = head
             return
         found = _LENGTH.search(head, 0, end + 2)
-        if int(head[9:12]) != shot.status or found is None or int(found[1]) != shot.size_bytes:
+        if head[9:12] != b"%d" % shot.status or found is None or int(found[1]) != shot.size_bytes:
             self._broken(member, f"{shot.method} {shot.path} was answered {bytes(head[: end + 2])!r}")
             return
         here = len(head) - end - 4
@@ -220,7 +224,7 @@ class Herd:
 
     def _closed(self, member: _Member) -> None:
         """The server closed a connection that had served before: open another for the same request, and count that."""
-        if not member.answered or member.head:
+        if not member.answered or member.head or member.left:
             self._broken(member, "closed before the answer was whole")
             return
         self._load.extra["reconnects"] = self._load.extra.get("reconnects", 0) + 1
