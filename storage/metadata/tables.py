@@ -312,5 +312,6 @@ changes = sa.Table(
     metadata,
     sa.Column("scope", sa.Text, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 sa.Index(None, changes.c.at)

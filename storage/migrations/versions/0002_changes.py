@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("scope", name="pk_changes"),
+        sqlite_with_rowid=False,  # one page less to log per change
     )
     op.create_index("ix_changes_at", "changes", ["at"])
     if op.get_context().dialect.name == "postgresql":
