@@ -1,8 +1,8 @@
 """One connected socket that never blocks, plain or TLS, as the rest of the server moves bytes through it.
 
-Everything that ends in `_nowait` may be called on the event loop and in a worker thread, but by one of the two at a
-time: OpenSSL keeps state per connection that two threads must not touch. Waiting on the loop is `wait_...`, waiting in
-a thread is `poll_...`. Errors of the socket come out as OSError (`ssl.SSLError` is one). Knows no HTTP.
+Everything that ends in `_nowait` may be called on the event loop and in a worker thread; at most one of the two sends,
+and one receives. Waiting on the loop is `wait_...`, in a thread `poll_...`. Errors of the socket come out as OSError
+(`ssl.SSLError` is one). Knows no HTTP.
 
 TLS by the standard library's own sockets, not by Trio's SSLStream: that one copies every byte through two memory
 buffers and costs 1.8 to 2.0 CPU s/GiB, where this costs 1.1 to 1.3 (docs/decisions/0009-wire.md).
@@ -11,6 +11,7 @@ buffers and costs 1.8 to 2.0 CPU s/GiB, where this costs 1.1 to 1.3 (docs/decisi
 import select
 import socket
 import ssl
+import threading
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ import trio
 
 Buffer = bytes | bytearray | memoryview
 _MS: Final = 1000
-_PIECE_BYTES: Final = 64 * 1024
+PIECE_BYTES: Final = 64 * 1024
 """OpenSSL takes all of what it is given or nothing: pieces of this size let a slow reader show progress, and cost 0.03
 CPU s/GiB more than larger ones."""
 
@@ -139,7 +140,11 @@ class PlainChannel:
 
 
 class TlsChannel:
-    """See `Channel`. What TLS itself has to send or hear (a new key) is waited for wherever it turns up."""
+    """See `Channel`. What TLS itself has to send or hear (a new key) is waited for wherever it turns up.
+
+    OpenSSL's state of a connection is not for two threads at once, and while a thread sends a file the loop may look
+    whether the client has left: so each call of OpenSSL is made under a lock, which is held for one piece at most.
+    """
 
     encrypted: Final = True
 
@@ -153,6 +158,7 @@ class TlsChannel:
         except OSError:
             sock.close()
             raise
+        self._one_at_a_time = threading.Lock()
         self._recv_needs = select.POLLIN
         self._send_needs = select.POLLOUT
 
@@ -171,7 +177,8 @@ class TlsChannel:
     def recv_nowait(self, max_bytes: int) -> bytes | None:
         """See `Channel`. Gives one TLS record at most: 16 KiB."""
         try:
-            return self.socket.recv(max_bytes)
+            with self._one_at_a_time:
+                return self.socket.recv(max_bytes)
         except ssl.SSLWantReadError:
             self._recv_needs = select.POLLIN
         except ssl.SSLWantWriteError:
@@ -181,7 +188,8 @@ class TlsChannel:
     def recv_into_nowait(self, buffer: bytearray | memoryview) -> int | None:
         """See `Channel`. Gives one TLS record at most: 16 KiB."""
         try:
-            return self.socket.recv_into(buffer)
+            with self._one_at_a_time:
+                return self.socket.recv_into(buffer)
         except ssl.SSLWantReadError:
             self._recv_needs = select.POLLIN
         except ssl.SSLWantWriteError:
@@ -190,9 +198,10 @@ class TlsChannel:
 
     def send_nowait(self, data: Buffer, *, more: bool = False) -> int:  # noqa: ARG002  # a record is a packet
         """See `Channel`."""
-        piece = data if len(data) <= _PIECE_BYTES else memoryview(data)[:_PIECE_BYTES]
+        piece = data if len(data) <= PIECE_BYTES else memoryview(data)[:PIECE_BYTES]
         try:
-            return self.socket.send(piece)
+            with self._one_at_a_time:
+                return self.socket.send(piece)
         except ssl.SSLWantWriteError:
             self._send_needs = select.POLLOUT
         except ssl.SSLWantReadError:
@@ -201,7 +210,7 @@ class TlsChannel:
 
     async def wait_readable(self) -> None:
         """See `Channel`. Returns at once while decrypted bytes wait."""
-        if not self.socket.pending():
+        if not self._pending():
             await self._wait(self._recv_needs)
 
     async def wait_writable(self) -> None:
@@ -210,7 +219,7 @@ class TlsChannel:
 
     def poll_readable(self, timeout_s: float) -> bool:
         """See `Channel`."""
-        return self.socket.pending() > 0 or _poll(self.socket, self._recv_needs, timeout_s)
+        return self._pending() or _poll(self.socket, self._recv_needs, timeout_s)
 
     def poll_writable(self, timeout_s: float) -> bool:
         """See `Channel`."""
@@ -218,12 +227,17 @@ class TlsChannel:
 
     def end_sending(self) -> None:
         """See `Channel`: TLS's own goodbye, so that the peer knows that nothing was cut off."""
-        with suppress(OSError, ValueError):  # it wants to hear the peer's goodbye, too: not our business
-            self.socket.unwrap()
+        with suppress(OSError, ValueError), self._one_at_a_time:
+            self.socket.unwrap()  # it wants to hear the peer's goodbye, too: not our business
 
     def close(self) -> None:
         """See `Channel`."""
         _close(self.socket)
+
+    def _pending(self) -> bool:
+        """Whether decrypted bytes wait."""
+        with self._one_at_a_time:
+            return self.socket.pending() > 0
 
     async def _wait(self, event: int) -> None:
         wait = trio.lowlevel.wait_readable if event == select.POLLIN else trio.lowlevel.wait_writable

@@ -1,7 +1,7 @@
-"""A span of a file out of a channel, in turns, so that others are served between them. Knows no HTTP.
+"""A span of a file out of a plain channel, in turns, so that others are served between them. Knows no HTTP.
 
-Plain: sendfile, on the loop, without a copy. A page that is not in memory would make the loop wait for the disk, so
-each turn is probed first, and what is missing is read ahead in a thread.
+By sendfile, on the loop, without a copy (for TLS see `encrypted_sending`). A page that is not in memory would make the
+loop wait for the disk, so each turn is probed first, and what is missing is read ahead in a thread.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from gateway.wire.channel import Channel, PlainChannel
+from gateway.wire.channel import PlainChannel
 from gateway.wire.patience import Patience
 from gateway.wire.recall import FileSpan
 from gateway.wire.threads import Threads
@@ -38,22 +38,15 @@ def send_turn_nowait(channel: PlainChannel, span: FileSpan) -> int:
     except BlockingIOError:
         return 0
     if sent == 0:
-        raise _too_short(span)
+        raise too_short(span)
     return sent
 
 
-async def send_file(channel: Channel, span: FileSpan, *, patience: Patience, threads: Threads) -> None:
+async def send_file(channel: PlainChannel, span: FileSpan, *, patience: Patience, threads: Threads) -> None:
     """Send the span. Waiting for the reader is bounded by `patience`, which the caller has entered.
 
     Raises OSError for a broken connection, `FileTooShort`. Cancelled or failed, some of it may be out.
     """
-    if isinstance(channel, PlainChannel):
-        await _plain(channel, span, patience, threads)
-    else:
-        await _encrypted(channel, span, patience, threads)
-
-
-async def _plain(channel: PlainChannel, span: FileSpan, patience: Patience, threads: Threads) -> None:
     out, descriptor, stop = channel.socket.fileno(), span.descriptor, span.stop
     place = span.start
     while place < stop:
@@ -66,7 +59,7 @@ async def _plain(channel: PlainChannel, span: FileSpan, patience: Patience, thre
             await channel.wait_writable()
             continue
         if sent == 0:
-            raise _too_short(span)
+            raise too_short(span)
         place += sent
         patience.moved(sent)
         if place < stop:
@@ -76,23 +69,8 @@ async def _plain(channel: PlainChannel, span: FileSpan, patience: Patience, thre
                 await channel.wait_writable()
 
 
-async def _encrypted(channel: Channel, span: FileSpan, patience: Patience, threads: Threads) -> None:
-    place = span.start
-    while place < span.stop:
-        data = await threads.run(os.pread, span.descriptor, min(TURN_BYTES, span.stop - place), place)
-        if not data:
-            raise _too_short(span)
-        place += len(data)
-        view = memoryview(data)
-        while view:
-            sent = channel.send_nowait(view)
-            if not sent:
-                await channel.wait_writable()
-            view = view[sent:]
-            patience.moved(sent)
-
-
-def _too_short(span: FileSpan) -> FileTooShort:
+def too_short(span: FileSpan) -> FileTooShort:
+    """The error for this span."""
     return FileTooShort(f"the file is shorter than {span.stop} bytes, which were promised")
 
 

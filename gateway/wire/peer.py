@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 import trio
 
 from gateway.wire.channel import Buffer, Channel, PlainChannel
+from gateway.wire.encrypted_sending import send_encrypted, send_small_nowait
 from gateway.wire.file_sending import send_file, send_turn_nowait
 from gateway.wire.patience import PROGRESS_BYTES, Patience
 from gateway.wire.recall import FileSpan
@@ -110,11 +111,9 @@ class Peer:
         """Send a span of a file; reading it from the disk takes a thread. Raises as `send`, and `FileTooShort`."""
         self._begin()
         try:
-            if isinstance(self.channel, PlainChannel):  # a short span leaves without a clock being set
-                sent = send_turn_nowait(self.channel, span) if span.stop > span.start else 0
-                span = FileSpan(span.descriptor, span.start + sent, span.stop)
-            if span.stop > span.start:
-                await self._send_rest_of_file(span, threads)
+            rest = self._send_file_nowait(span)  # a short span leaves without a clock being set
+            if rest.stop > rest.start:
+                await self._send_rest_of_file(rest, threads)
         except PeerGone:
             raise
         except (OSError, trio.ClosedResourceError) as error:
@@ -156,9 +155,22 @@ class Peer:
         if patience.over:
             self._stall()
 
+    def _send_file_nowait(self, span: FileSpan) -> FileSpan:
+        """Send what leaves at once; gives the rest of the span."""
+        if span.stop <= span.start:
+            return span
+        if isinstance(self.channel, PlainChannel):
+            sent = send_turn_nowait(self.channel, span)
+        else:
+            sent = send_small_nowait(self.channel, span)
+        return FileSpan(span.descriptor, span.start + sent, span.stop)
+
     async def _send_rest_of_file(self, span: FileSpan, threads: Threads) -> None:
         with Patience(self._send_idle_s) as patience:
-            await send_file(self.channel, span, patience=patience, threads=threads)
+            if isinstance(self.channel, PlainChannel):
+                await send_file(self.channel, span, patience=patience, threads=threads)
+            else:
+                await send_encrypted(self.channel, span, patience=patience, threads=threads)
         if patience.over:
             self._stall()
 
