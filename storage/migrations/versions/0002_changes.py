@@ -15,7 +15,7 @@ SQLite has one writer at a time, so a number that is seen means that every lower
 commit out of order: there the triggers are deferred to the commit, and take a lock that is held until the commit is
 visible. Nothing is waited for after that lock but the commit itself, so it cannot deadlock with row locks, and the
 numbers become visible in their order under READ COMMITTED (a stricter isolation would number by an old snapshot).
-TRUNCATE fires none of these; nothing of ours does that.
+INSERT OR REPLACE (SQLite) and TRUNCATE (PostgreSQL) remove rows without firing these; nothing of ours does that.
 """
 
 from collections.abc import Sequence
