@@ -11,7 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 import storage.metadata
 from storage import Database, Transaction
 
-MODULES = sorted(each.name for each in pkgutil.iter_modules(storage.metadata.__path__) if each.name != "tables")
+WITHOUT_STATEMENTS = {"tables", "changes"}
+MODULES = sorted({each.name for each in pkgutil.iter_modules(storage.metadata.__path__)} - WITHOUT_STATEMENTS)
 STATEMENTS: dict[str, sa.Select[Any] | sa.Insert | sa.Update | sa.Delete] = {
     f"{module}.{name}": value
     for module in MODULES
