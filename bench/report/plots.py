@@ -170,7 +170,13 @@ def _ratios(found: Sequence[Group], colours: dict[str, str]) -> Iterator[Plot]:
         axes.plot([each.low, each.high], [height, height], color=colour, linewidth=1.6, alpha=0.6)
         axes.plot([each.ratio], [height], "o", color=colour, markersize=6, markeredgewidth=0)
         axes.annotate(
-            words.fraction(each.ratio), (each.high, height), (7, 0), textcoords="offset points", va="center", fontsize=8
+            words.fraction(each.ratio),
+            (1.0, height),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
         )
         for bound in _bounds(section, contender, peer):
             axes.plot([bound], [height], "|", color=_INK, markersize=12, markeredgewidth=1.6)
