@@ -7,7 +7,6 @@ once all grace is over, nothing may be left but what live manifests need.
 
 import shutil
 import tempfile
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 import hypothesis.strategies as st
 import pytest
 import sqlalchemy as sa
-import trio
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -39,6 +37,7 @@ from storage.metadata.tables import links
 from tests.storage.failing import commit, publish_only
 from tests.storage.place import areas_of, objects_of
 from tests.storage.scene import EXPIRY_S, GRACE_S, UNDELETE_S, BlobMissing, Clock, Scene
+from tests.trio_thread import TrioThread
 
 T = TypeVar("T")
 
@@ -53,31 +52,6 @@ a_blob = st.integers(0, len(BLOBS) - 1)
 some_blobs = st.lists(a_blob, min_size=1, max_size=2, unique=True)
 a_worker = st.integers(0, 1)
 a_number = st.integers(0, 1000)
-
-
-class TrioThread:
-    """A Trio run in a thread of its own, so that one database stays open over the rules of a machine."""
-
-    def __init__(self) -> None:
-        started = threading.Event()
-        self._end = trio.Event()
-        self._thread = threading.Thread(target=trio.run, args=(self._main, started))
-        self._thread.start()
-        started.wait()
-
-    async def _main(self, started: threading.Event) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        started.set()
-        await self._end.wait()
-
-    def run(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run the call there and give its result."""
-        return trio.from_thread.run(call, *args, trio_token=self._token)
-
-    def close(self) -> None:
-        """End the run and wait for it."""
-        self._token.run_sync_soon(self._end.set)
-        self._thread.join()
 
 
 @dataclass

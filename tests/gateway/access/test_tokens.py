@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.access.actions import ALL_ACTIONS, Action
 from gateway.access.errors import InvalidToken
-from gateway.access.keyring import PUBLISH_AHEAD_S
+from gateway.access.keyring import LEEWAY_S, PUBLISH_AHEAD_S
 from gateway.access.principal import ANONYMOUS, Principal, TokenAccess
 from gateway.access.tokens import MAX_TOKEN_BYTES, Claims, fitting
 from storage import AccountRecord, Database
@@ -84,7 +84,9 @@ async def test_a_token_says_what_the_document_asks_and_who_it_is_for(house: Hous
         "alg": "HS256",
         "kid": house.keyring.signing().kid,
     }
-    assert await house.issuer.verify(issued.text) == Claims(7, 3, 9, PULL, catalog=True, expires_at=START + 300)
+    assert await house.issuer.verify(issued.text) == Claims(
+        7, 3, 9, PULL, catalog=True, expires_at=START + 300, valid_until=START + 300 + LEEWAY_S
+    )
 
 
 async def test_an_anonymous_token_has_no_subject(house: House) -> None:
@@ -94,7 +96,9 @@ async def test_an_anonymous_token_has_no_subject(house: House) -> None:
 
     assert claims["sub"] == ""
     assert not {"epoch", "cred"} & claims.keys()
-    assert await house.issuer.verify(issued.text) == Claims(None, 0, None, (), catalog=False, expires_at=START + 300)
+    assert await house.issuer.verify(issued.text) == Claims(
+        None, 0, None, (), catalog=False, expires_at=START + 300, valid_until=START + 300 + LEEWAY_S
+    )
 
 
 async def test_management_never_travels_in_a_token(house: House) -> None:
