@@ -59,6 +59,8 @@ class Served:
     port: int = field(default_factory=free_port)
     environment: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    workers: int | None = 1
+    """Processes: one, so that what a test sees of a process is all there is; None: what users get, one per core."""
     module: tuple[str, ...] = ("gateway",)
     process: subprocess.Popen[bytes] | None = None
 
@@ -94,6 +96,8 @@ class Served:
         """Start the process and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         where = ["serve", "--data", str(self.data), "--listen", self.address]
+        if self.workers is not None and "--workers" not in self.arguments:
+            where += ["--workers", str(self.workers)]
         command = [sys.executable, "-m", *self.module, *where]
         settings = {"SLUICE_ADMIN_PASSWORD": ADMIN[1], "SLUICE_LOGS__FORMAT": "json", **self.environment}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}

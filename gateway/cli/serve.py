@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,9 @@ from gateway.cli.help import Command
 from gateway.cli.options import config_option, data_option, load_settings
 from gateway.config import Server, Settings
 from gateway.logs import configure, get_logger
+from gateway.wire.cores import usable_cores
 from gateway.wire.descriptors import connections_within, raise_limit
+from gateway.wire.heartbeat import Heartbeats
 from gateway.wire.settings import WireSettings
 from gateway.wire.sockets import ListenError, reserve
 from gateway.wire.supervisor import supervise
@@ -44,8 +46,8 @@ _LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compar
 @data_option
 @config_option
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen; default 127.0.0.1:8080.")
-@click.option("--workers", type=int, metavar="N", help="Processes; one per core is enough. Default 1.")
-def command(*, data: Path | None, config: Path | None, listen: str | None, workers: int | None) -> None:
+@click.option("--workers", metavar="N|auto", help="Processes; default auto: one per core that it may use.")
+def command(*, data: Path | None, config: Path | None, listen: str | None, workers: str | None) -> None:
     """Run the registry until SIGTERM or Ctrl-C, then let running requests end.
 
     Examples:
@@ -55,7 +57,12 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
       SLUICE_ADMIN_PASSWORD=... sluice serve        # choose the first password yourself
     """
     settings = load_settings(
-        data, config, {"server.listen": ("--listen", listen), "server.workers": ("--workers", workers)}
+        data,
+        config,
+        {
+            "server.listen": ("--listen", listen),
+            "server.workers": ("--workers", int(workers) if workers and workers.isdecimal() else workers),
+        },
     )
     configure(level=settings.logs.level, form=settings.logs.format)
     try:
@@ -63,15 +70,24 @@ def command(*, data: Path | None, config: Path | None, listen: str | None, worke
             wire = WireSettings.of(settings.server, access_log=settings.logs.access)
             _require_usable(settings.server)
             admin = _prepare_apart(settings, os.environ.pop("SLUICE_ADMIN_PASSWORD", None))
-            status = supervise(
-                partial(_work, settings=settings, wire=wire, admin=admin, announced=mmap.mmap(-1, 1)),
-                listen=settings.server.listen,
-                workers=settings.server.workers,
-                stop_timeout_s=settings.server.drain_timeout_s + _CLOSE_S,
-            )
+            status = _supervise(settings, partial(_work, settings=settings, wire=wire, admin=admin))
     except (ListenError, StorageError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     sys.exit(status)
+
+
+def _supervise(settings: Settings, work: Callable[..., None]) -> int:
+    """Run the workers; the exit status."""
+    server = settings.server
+    workers = usable_cores() if server.workers == "auto" else server.workers
+    heartbeats = Heartbeats(workers, silence_s=server.hang_timeout_s)
+    return supervise(
+        partial(work, announced=mmap.mmap(-1, 1), heartbeats=heartbeats),
+        listen=server.listen,
+        workers=workers,
+        stop_timeout_s=server.drain_timeout_s + _CLOSE_S,
+        heartbeats=heartbeats,
+    )
 
 
 @contextmanager
@@ -150,6 +166,7 @@ def _work(
     wire: WireSettings,
     admin: FirstAdmin | None,
     announced: mmap.mmap,
+    heartbeats: Heartbeats,
 ) -> None:
     """One worker's life, in its own process (or in ours, if there is only one)."""
 
@@ -160,8 +177,13 @@ def _work(
 
     async def work() -> None:
         fitted = _fitted(wire)
-        # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
-        async with stop_on_signals() as stop, open_services(settings) as services, running(services):
+        async with (
+            # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
+            stop_on_signals() as stop,
+            heartbeats.beating(number),
+            open_services(settings) as services,
+            running(services),
+        ):
             await serve_sockets(
                 build(services),
                 settings=fitted,

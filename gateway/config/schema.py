@@ -61,7 +61,9 @@ class Key:
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        (kind,) = self.kinds
+        return " or ".join(self._words(kind) for kind in self.kinds)
+
+    def _words(self, kind: Any) -> str:
         if get_origin(kind) is Literal:
             return " or ".join(f"`{value}`" for value in get_args(kind))
         if kind in {int, float}:

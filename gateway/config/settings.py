@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 _YEAR_S: Final = 366 * 86400
 _MAX_S: Final = 100 * _YEAR_S  # later than anybody waits, and far from what a 64-bit column of times overflows at
 _MAX_PORT: Final = 65535
+_MAX_WORKERS: Final = 1024  # far beyond the cores of any machine this runs on
 _MIN_SECRET_CHARS: Final = 32  # 32 characters of hex are 128 bits; less could be guessed
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.%]+\]")
 _SCHEME: Final = re.compile("basic|bearer", re.IGNORECASE)
@@ -25,6 +35,13 @@ def _listen(text: str) -> str:
     if not colon or not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::]:8080")
     return text
+
+
+def _workers(value: object) -> object:
+    # Not a union of types: that reports one mistake as two, each under a key that nobody wrote.
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_WORKERS):
+        return value
+    raise ValueError(f"must be a whole number from 1 to {_MAX_WORKERS}, or auto")
 
 
 def _external_url(text: str) -> str:
@@ -81,7 +98,11 @@ class Server(Section):
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         "127.0.0.1:8080", description="Host and port to listen on; loopback until you decide otherwise."
     )
-    workers: Count = Field(1, description="Processes; one per core is enough, each takes every kind of request.")
+    workers: Annotated[int | Literal["auto"], PlainValidator(_workers)] = Field(
+        "auto",
+        description="Processes, each of which takes every kind of request; `auto`: one per core that the gateway may "
+        "use. More than one per core bring nothing.",
+    )
     external_url: Annotated[str, AfterValidator(_external_url)] | None = Field(
         None, description="How clients reach the gateway, such as https://registry.example; default: from the request."
     )
@@ -104,6 +125,11 @@ class Server(Section):
     )
     send_idle_timeout_s: Seconds = Field(
         60, description="Seconds in which a reader must take 64 KiB, else it is dropped."
+    )
+    hang_timeout_s: Seconds = Field(
+        60,
+        description="Seconds without a sign of life after which one of several workers is killed and replaced; its "
+        "loop turns every few milliseconds.",
     )
     drain_timeout_s: Seconds = Field(30, description="Seconds that running requests get after SIGTERM.")
     max_connections: Count = Field(10_000, description="Open connections per worker; 12 to 40 KiB of memory each.")

@@ -6,6 +6,7 @@ calls `supervise` opens neither before. Signals are blocked and taken one at a t
 races.
 
     starting --lived settle_s or sibling did--> running --died--> waiting (back-off) --> starting
+    any --silent (`heartbeat`)--> SIGKILL, and so died
     any --SIGTERM or SIGINT--> stopping: SIGTERM to all, stop_timeout_s later SIGKILL
 """
 
@@ -23,12 +24,15 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from gateway.logs import get_logger
+from gateway.wire.heartbeat import Heartbeats
 from gateway.wire.sockets import open_listeners, reserve
 
 RunWorker = Callable[[int, Sequence[socket.socket]], None]
 """Serves on the listening sockets until SIGTERM, in a process of its own; the number is 0 to workers - 1."""
 
-_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+_STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+_SIGNALS: Final = _STOPS | {signal.SIGCHLD}
+"""What is waited for. CPython gives any number at all when SIGCONT interrupts the wait after its time is over."""
 _BACK_OFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Waiting time before the n-th restart in a row: at once for the first, then patient with whatever is broken."""
 _SETTLED_S: Final = 10.0
@@ -55,13 +59,21 @@ class _Slot:
 
 
 def supervise(
-    run_worker: RunWorker, *, listen: str, workers: int, stop_timeout_s: float, user_timeout_s: float = 60.0
+    run_worker: RunWorker,
+    *,
+    listen: str,
+    workers: int,
+    stop_timeout_s: float,
+    user_timeout_s: float = 60.0,
+    heartbeats: Heartbeats | None = None,
 ) -> int:
     """Run workers on `HOST:PORT` until SIGTERM or SIGINT; the exit status is the worst of theirs, 0 if all ended well.
 
     With one worker there is no supervisor: `run_worker` runs in this process and what it raises comes out. With more,
     each runs in a forked process with sockets of its own; one that dies is restarted with back-off while the others
-    keep serving. If every worker fails before any has lived 10 s, nothing is restarted and that status is returned.
+    keep serving. With `heartbeats`, in which `run_worker` must have its worker's loop count (`Heartbeats.beating`), one
+    that hangs is killed and so restarted. If every worker fails before any has lived 10 s, nothing is restarted and
+    that status is returned.
     `stop_timeout_s` after the stop signal, what still runs is killed.
 
     Raises `ListenError` when the address is taken and RuntimeError when called with threads running.
@@ -79,12 +91,15 @@ def supervise(
         def start(number: int) -> None:
             run_worker(number, open_listeners(reserved, user_timeout_s=user_timeout_s))
 
-        return _Supervisor(start, workers=workers, stop_timeout_s=stop_timeout_s).run()
+        return _Supervisor(start, workers=workers, stop_timeout_s=stop_timeout_s, heartbeats=heartbeats).run()
 
 
 class _Supervisor:
-    def __init__(self, start: Callable[[int], None], *, workers: int, stop_timeout_s: float) -> None:
+    def __init__(
+        self, start: Callable[[int], None], *, workers: int, stop_timeout_s: float, heartbeats: Heartbeats | None
+    ) -> None:
         self._start_worker = start
+        self._heartbeats = heartbeats
         self._slots = [_Slot(number) for number in range(workers)]
         self._stop_timeout_s = stop_timeout_s
         self._kill_at: float | None = None
@@ -97,9 +112,10 @@ class _Supervisor:
         try:
             while self._start_due() or self._alive() or self._kill_at is None:
                 arrived = signal.sigtimedwait(_SIGNALS, self._next_event_s())
-                if arrived is not None and arrived.si_signo != signal.SIGCHLD and self._kill_at is None:
+                if arrived is not None and arrived.si_signo in _STOPS and self._kill_at is None:
                     self._stop(signal.Signals(arrived.si_signo).name)
                 self._reap()
+                self._end_silent()
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
                     self._signal_all(signal.SIGKILL)
             return self._status
@@ -116,6 +132,8 @@ class _Supervisor:
             if slot.pid is None and slot.restart_at <= now:
                 slot.started_at = now
                 slot.pid = self._fork(slot)
+                if self._heartbeats is not None:
+                    self._heartbeats.forget(slot.number)
                 _log.info("worker_started", worker=slot.number, pid=slot.pid)
         return any(slot.pid is None for slot in self._slots)
 
@@ -155,8 +173,21 @@ class _Supervisor:
         now = time.monotonic()
         if self._kill_at is not None:  # killed ones take a moment to be gone; that is told by SIGCHLD
             return self._kill_at - now if self._kill_at > now else _AFTER_KILL_S
-        waiting = [slot.restart_at for slot in self._slots if slot.pid is None]
-        return max(min(waiting, default=now + _NOTHING_DUE_S) - now, 0)
+        waiting = [slot.restart_at - now for slot in self._slots if slot.pid is None]
+        if self._heartbeats is not None:
+            waiting.append(self._heartbeats.due_in_s())
+        return max(min(waiting, default=_NOTHING_DUE_S), 0)
+
+    def _end_silent(self) -> None:
+        """Kill the workers that hang. During a stop there is a deadline anyway, and a loop that closes may be busy."""
+        if self._heartbeats is None or self._kill_at is not None or self._heartbeats.due_in_s() > 0:
+            return
+        for number in self._heartbeats.look():
+            pid = self._slots[number].pid
+            if pid is not None:
+                _log.error("worker_hangs", worker=number, pid=pid)
+                os.kill(pid, signal.SIGKILL)
+                self._heartbeats.forget(number)  # once per process; one that the kernel holds dies when it lets go
 
     def _stop(self, reason: str) -> None:
         _log.info("supervisor_stopping", reason=reason, workers=len(self._alive()))

@@ -38,7 +38,7 @@ def test_all_mistakes_are_listed_with_exit_code_2(tmp_path: Path) -> None:
     for words in (["config", "check"], ["config", "show"], ["user", "list"], ["serve"]):
         outcome = run(*words, "--config", str(file), environ={"SLUICE_LOGS__LEVEL": "loud"})
         assert outcome.code == 2
-        assert "server.workers = 0: must be greater than 0" in outcome.err
+        assert "server.workers = 0: must be a whole number from 1 to 1024, or auto" in outcome.err
         assert "server.lisen: unknown key; did you mean listen?" in outcome.err
         assert "SLUICE_LOGS__LEVEL" in outcome.err
 

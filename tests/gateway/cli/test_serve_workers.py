@@ -14,6 +14,7 @@ import pytest
 
 from gateway.cli.first_start import PASSWORD_FILE
 from gateway.cli.serve import _docker_host
+from gateway.wire.cores import usable_cores
 from tests.served import ADMIN, Served, free_port, sha256
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,32 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None
     assert [event["status"] for event in events if event["event"] == "worker_ended"][:2] == [-signal.SIGKILL] * 2
 
 
+def test_there_is_a_worker_per_core(tmp_path: Path) -> None:
+    """Without a word about it, and with `--workers auto`: as many as cores may be used; one needs no supervisor."""
+    cores = usable_cores()
+    for arguments in ((), ("--workers", "auto")):
+        with Served(tmp_path, workers=None, arguments=arguments) as gateway:
+            eventually(lambda: len(workers_of(gateway)) == (cores if cores > 1 else 0))  # called at once
+            assert gateway.stop() == 0
+
+
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+    """`server.hang_timeout_s` is heeded: a stopped worker gives way to one that serves what was stored before."""
+    environment = {"SLUICE_SERVER__HANG_TIMEOUT_S": "2"}
+    with Served(tmp_path, arguments=("--workers", "2"), environment=environment) as gateway:
+        eventually(lambda: len(workers_of(gateway)) == 2)
+        digest = gateway.push_blob(NAME, LAYER)
+        stopped = min(workers_of(gateway))
+        os.kill(stopped, signal.SIGSTOP)
+        eventually(lambda: len(workers_of(gateway) - {stopped}) == 2)
+        for _ in range(4):  # each on a connection of its own, so on either worker
+            assert gateway.admin("GET", f"/v2/{NAME}/blobs/{digest}").body == LAYER
+        assert gateway.stop() == 0
+        events = [json.loads(line) for line in gateway.log().splitlines() if line.startswith("{")]
+
+    assert [event["pid"] for event in events if event["event"] == "worker_hangs"] == [stopped]
+
+
 def test_with_json_every_line_of_the_log_is_an_event(tmp_path: Path) -> None:
     """C14: a collector finds one object a line, whatever clients send; only the welcome for people is none."""
     with Served(tmp_path) as gateway:
@@ -83,7 +110,7 @@ from gateway.cli import main, serve
 
 def work(number, sockets, **given):
     Path(sys.argv[1], str(number)).write_text("\\n".join(os.environ))
-    if given["settings"].server.workers > 1 and len(os.listdir(sys.argv[1])) == 2:
+    if given["settings"].server.workers != 1 and len(os.listdir(sys.argv[1])) == 2:
         os.kill(os.getppid(), signal.SIGTERM)
 
 serve._work = work
@@ -194,7 +221,7 @@ def test_connections_are_fewer_where_descriptors_are_few(tmp_path: Path) -> None
         "serve.open_services = lambda settings: (os.kill(os.getpid(), signal.SIGTERM), opened(settings))[1];"
         "main(sys.argv[1:])"
     )
-    words = ["serve", "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    words = ["serve", "--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--workers", "1"]
     ended = subprocess.run(
         [sys.executable, "-c", script, *words],
         env={**os.environ, "SLUICE_LOGS__FORMAT": "json"},

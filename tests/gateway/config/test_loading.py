@@ -90,7 +90,7 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path) -> None:
         [
             f"{file}: server.lisen: unknown key; did you mean listen?",
             f"{file}: server.listen = 5: must be a valid string",
-            f"{file}: server.workers = true: must be a valid integer",
+            f"{file}: server.workers = true: must be a whole number from 1 to 1024, or auto",
             f"{file}: logs.level = \"loud\": must be 'debug', 'info', 'warning' or 'error'",
             f"{file}: acess: unknown key; did you mean access?",
             'environment: SLUICE_GARBAGE__GRACE_S = "soon": must be a valid integer',
@@ -105,7 +105,7 @@ def test_a_mistake_blames_the_source_whose_value_counts(tmp_path: Path) -> None:
     file = write(tmp_path, "[server]\nworkers = 'many'\n")
 
     assert complaints(file=file, environ={"SLUICE_SERVER__WORKERS": "0"}) == [
-        "environment: SLUICE_SERVER__WORKERS = 0: must be greater than 0"
+        "environment: SLUICE_SERVER__WORKERS = 0: must be a whole number from 1 to 1024, or auto"
     ]
 
 
@@ -114,7 +114,7 @@ def test_half_a_tls_pair_is_a_mistake_beside_others() -> None:
     found = complaints(environ={"SLUICE_SERVER__TLS_CERTIFICATE": "/c", "SLUICE_SERVER__WORKERS": "x"})
 
     assert found == [
-        'environment: SLUICE_SERVER__WORKERS = "x": must be a valid integer',
+        'environment: SLUICE_SERVER__WORKERS = "x": must be a whole number from 1 to 1024, or auto',
         "default: server.tls_key: must be set together with server.tls_certificate, or neither",
     ]
 

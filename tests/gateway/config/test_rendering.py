@@ -18,7 +18,7 @@ _SETTINGS = st.builds(
         listen=st.sampled_from(["127.0.0.1:0", "[::]:1"]),
         server_names=st.lists(st.text(st.characters(codec="utf-8"), max_size=9), max_size=3).map(tuple),
         idle_timeout_s=st.floats(0.001, 1e9),
-        workers=st.integers(1, 1000),
+        workers=st.integers(1, 1000) | st.just("auto"),
     ),
     storage=st.builds(
         Storage,

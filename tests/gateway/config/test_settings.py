@@ -38,6 +38,8 @@ def test_what_cannot_be_listened_on(listen: str) -> None:
         {"header_timeout_s": float("inf")},
         {"header_timeout_s": float("nan")},
         {"workers": 0},
+        {"workers": 1025},
+        {"workers": "Auto"},
         {"tls_certificate": "chain.pem"},
         {"tls_key": "key.pem"},
     ],

@@ -209,27 +209,6 @@ async def test_a_stalled_client_is_given_up(autojump_clock: MockClock, reader: s
     assert seen == ([b"abc", b"d", 30] if reader == "chunks" else [30])
 
 
-async def test_the_reader_s_own_time_is_not_the_client_s(autojump_clock: MockClock) -> None:
-    """A handler that takes a minute per chunk (a slow disk) does not make the client look stalled."""
-    seen: list[bytes] = []
-
-    async def handler() -> str:
-        async with read_chunks(request, idle_s=30) as chunks:
-            async for chunk in chunks:
-                seen.append(chunk)
-                await trio.sleep(60)
-        return ""
-
-    async with trio.open_nursery() as nursery, Gateway(app_with(handler), nursery).connect() as client:
-        await client.send_all(PUT + b"Content-Length: 3\r\n\r\n")
-        for byte in (b"a", b"b", b"c"):
-            await client.send_all(byte)
-            await trio.sleep(60)
-        assert split(await read_until_closed(client))[0] == 200
-
-    assert seen == [b"a", b"b", b"c"]
-
-
 async def test_a_client_that_leaves_is_told_after_its_bytes() -> None:
     """ClientGone comes when everything before was handed out, and again at every further try."""
     seen: list[Any] = []

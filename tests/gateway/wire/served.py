@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from socket import socket
@@ -31,6 +33,7 @@ from gateway.edge.streams import (
     read_whole,
 )
 from gateway.wire.census import Census
+from gateway.wire.heartbeat import SILENCE_S, Heartbeats
 from gateway.wire.settings import WireSettings
 from gateway.wire.supervisor import supervise
 from gateway.wire.worker import census_for, serve, stop_on_signals
@@ -107,6 +110,11 @@ def build(census: Census) -> QuartTrio:
     @app.get("/crash")
     async def crash() -> Response:
         raise RuntimeError("a defect")
+
+    @app.get("/hang")
+    async def hang() -> Response:
+        threading.Event().wait()  # what a defect does that never gives the loop back
+        raise AssertionError
 
     @app.get("/state")
     async def tell() -> dict[str, Any]:
@@ -199,6 +207,7 @@ def main() -> int:
     workers = options.pop("workers", 1)
     stop_timeout_s = options.pop("stop_timeout_s", 10.0)
     broken = options.pop("broken", False)
+    heartbeats = Heartbeats(workers, silence_s=options.pop("silence_s", SILENCE_S))
     for name in ("tls_certificate", "tls_key"):
         if name in options:
             options[name] = Path(options[name])
@@ -208,17 +217,21 @@ def main() -> int:
     def run_worker(number: int, sockets: Sequence[socket]) -> None:
         if broken:
             raise SystemExit(3)
-        trio.run(_worker, settings, sockets)
+        trio.run(_worker, settings, sockets, partial(heartbeats.beating, number))
 
-    return supervise(run_worker, listen="127.0.0.1:0", workers=workers, stop_timeout_s=stop_timeout_s)
+    return supervise(
+        run_worker, listen="127.0.0.1:0", workers=workers, stop_timeout_s=stop_timeout_s, heartbeats=heartbeats
+    )
 
 
-async def _worker(settings: WireSettings, sockets: Sequence[socket]) -> None:
+async def _worker(
+    settings: WireSettings, sockets: Sequence[socket], beating: Callable[[], AbstractAsyncContextManager[None]]
+) -> None:
     def ready(addresses: Sequence[str]) -> None:
         os.write(1, f"READY {addresses[0]} {os.getpid()}\n".encode())  # in one piece: several workers write here
 
     census = census_for(settings)
-    async with stop_on_signals() as stop:
+    async with stop_on_signals() as stop, beating():
         await serve(build(census), settings=settings, sockets=sockets, stop=stop, on_ready=ready, census=census)
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,48 @@ def test_h12_a_worker_that_keeps_dying_is_restarted_with_patience(serve: Callabl
     eventually(lambda: third not in workers_of(served))
     with lasting(at_least_s=0.2, at_most_s=8):
         ready_workers(served, 2)
+
+
+def test_a_stopped_worker_is_replaced(serve: Callable[..., Served]) -> None:
+    """One that does not run any more, and does not die either, is killed after the silence; the others serve."""
+    served = serve(workers=2, silence_s=1.0)
+    victim, survivor = ready_workers(served, 2)
+    os.kill(victim, signal.SIGSTOP)
+    with lasting(at_least_s=0.8, at_most_s=10):
+        eventually(lambda: victim not in workers_of(served))
+
+    assert survivor in ready_workers(served, 2)
+    assert "worker_hangs" in served.log.read_text()
+    assert served.process.poll() is None
+
+
+def test_a_worker_whose_loop_is_blocked_is_replaced(serve: Callable[..., Served]) -> None:
+    """A handler that never gives the loop back costs its own worker's clients, and those only for a while."""
+    served = serve(workers=2, silence_s=1.0)
+    before = ready_workers(served, 2)
+    with served.connect() as client:
+        client.request("GET", "/hang")
+        assert client.closed()  # its worker was killed
+
+    assert len(before & ready_workers(served, 2)) == 1
+    served.process.terminate()
+    assert served.process.wait(10) == 0
+
+
+def test_a_machine_that_slept_kills_nobody(serve: Callable[..., Served]) -> None:
+    """When all stood still together, as in a paused container, the same workers go on afterwards."""
+    served = serve(workers=2, silence_s=1.0)
+    before = ready_workers(served, 2)
+    everybody = (served.process.pid, *before)
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    eventually(lambda: time.monotonic() - begun > 3)
+    for pid in everybody:  # the supervisor first: it must not take the others for dead
+        os.kill(pid, signal.SIGCONT)
+
+    assert ready_workers(served, 2) == before
+    assert "worker_hangs" not in served.log.read_text()
 
 
 def test_h17_the_stop_closes_the_port_at_once_and_drains(serve: Callable[..., Served]) -> None:
