@@ -58,8 +58,8 @@ class ColdBlobGet:
     @property
     def summary(self) -> str:
         """With sizes."""
-        each = self._layers()[0].size_bytes // MIB
-        return f"GET of {len(self._layers())} blobs of {each} MiB from the disk over {self.connections} connections"
+        each = self.layers()[0].size_bytes // MIB
+        return f"GET of {len(self.layers())} blobs of {each} MiB from the disk over {self.connections} connections"
 
     @property
     def unit(self) -> Unit:
@@ -68,12 +68,12 @@ class ColdBlobGet:
 
     def prepare(self, stand: Stand) -> None:
         """Put the blobs."""
-        for layer in self._layers():
+        for layer in self.layers():
             stand.server.put_blob(stand.server.name(_IMAGE), layer)
 
     def measure(self, stand: Stand) -> Outcome:
         """Drop them from the page cache and pull each once."""
-        layers = self._layers()
+        layers = self.layers()
         files = {path for layer in layers for path in stand.server.files_of(layer)}
         for path in files:
             drop_from_cache(path)
@@ -82,7 +82,8 @@ class ColdBlobGet:
         outcome = stand.drive(repeat(stand, shots, connections=self.connections, warm_s=0))
         return replace(outcome, extra={**outcome.extra, "files": len(files), "files_still_cached": warm})
 
-    def _layers(self) -> list[Layer]:
+    def layers(self) -> list[Layer]:
+        """The blobs, all of one size."""
         count = max(4, self.connections)
         size_bytes = self.total_bytes // count
         return [Layer(f"cold-{size_bytes}-{number}", size_bytes) for number in range(count)]

@@ -150,16 +150,18 @@ class Herd:
 
     def _work(self, member: _Member) -> None:
         """Something happened on this connection."""
+        if member.shot is None:
+            self._drop(member)  # closed by the server while nothing was asked for
+            return
         try:
             if member.connecting:
                 raise_for_socket(member.socket)
                 self._connected(member)
-                if member.shot is not None:
-                    self._send(member, member.shot)
+                self._send(member, member.shot)
             elif member.left:
                 self._take_body(member)
             else:
-                self._take_head(member)
+                self._take_head(member, member.shot)
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
@@ -167,12 +169,8 @@ class Herd:
         except OSError as error:
             self._broken(member, str(error))
 
-    def _take_head(self, member: _Member) -> None:
-        shot = member.shot
-        data = member.socket.recv(_READ_BYTES if shot is None or shot.size_bytes < _READ_BYTES else _HEAD_BYTES)
-        if shot is None:
-            self._drop(member)  # closed by the server while nothing was asked for
-            return
+    def _take_head(self, member: _Member, shot: Shot) -> None:
+        data = member.socket.recv(_READ_BYTES if shot.size_bytes < _READ_BYTES else _HEAD_BYTES)
         if not data:
             self._closed(member)
             return
