@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases.blob_get import put_warm, warm_shots
-from bench.cases.case import Case, Outcome, Stand, suits
+from bench.cases.case import Case, Outcome, Stand
 from bench.cases.traffic import Repeated
 from bench.contenders.contender import ContenderFailed, Server, Setting, Start, Trait
 from bench.contenders.nginx import Nginx
@@ -154,14 +154,3 @@ def test_sigterm_stops_the_servers(tmp_path: Path) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in case.pids)
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_who_suits_a_case() -> None:
-    """A case takes whoever has what it needs; special contenders only when it names them."""
-    pushing: Case = replace(SMALL, needs=frozenset({Trait.PUSH}))
-    named: Case = replace(SMALL, only=frozenset({"b"}))
-    assert suits(SMALL, A)
-    assert not suits(pushing, A)
-    assert suits(named, B)
-    assert not suits(named, A)
-    assert not suits(SMALL, Unwilling(traits=frozenset({Trait.MANY_CORES})))

@@ -1,18 +1,10 @@
-"""Keys and certificates of a run: usable by TLS servers, private, and tokens that a registry can check."""
+"""Keys and certificates of a run: usable by TLS servers, and private."""
 
-import base64
-import hashlib
-import json
 import ssl
 import stat
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from bench.contenders.certificates import make_pair
-from bench.contenders.registry_tokens import ISSUER, SERVICE, Issuer
 
 
 def test_a_pair_fits_and_is_private(tmp_path: Path) -> None:
@@ -20,33 +12,3 @@ def test_a_pair_fits_and_is_private(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "tls")
     ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(pair.certificate_path, pair.key_path)
     assert stat.S_IMODE(pair.key_path.stat().st_mode) == 0o600
-
-
-def decoded(part: str) -> bytes:
-    """Base64url without padding."""
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-
-
-def test_a_token_says_who_may_do_what(tmp_path: Path) -> None:
-    """A token names issuer, audience, repositories and actions, and is signed by the key that it names."""
-    issuer = Issuer(rsa.generate_private_key(public_exponent=65537, key_size=2048), tmp_path)
-    kind, _, token = issuer.authorization(["a/b", "c"], push=True).partition(" ")
-    head, claims, signature = token.split(".")
-    issuer.key.public_key().verify(decoded(signature), f"{head}.{claims}".encode(), PKCS1v15(), SHA256())
-    value = json.loads(decoded(claims))
-    assert kind == "Bearer"
-    assert (value["iss"], value["aud"]) == (ISSUER, SERVICE)
-    assert value["nbf"] <= value["iat"] < value["exp"]
-    assert [(each["name"], each["actions"]) for each in value["access"]] == [
-        ("a/b", ["pull", "push"]),
-        ("c", ["pull", "push"]),
-    ]
-    groups = json.loads(decoded(head))["kid"].split(":")
-    assert [len(group) for group in groups] == [4] * 12
-
-
-def test_no_two_tokens_are_the_same(tmp_path: Path) -> None:
-    """Each token has an identity of its own, so that fresh ones are fresh to the server's memory."""
-    issuer = Issuer.make(tmp_path)
-    first, second = (issuer.authorization(["a"], push=False) for _ in range(2))
-    assert hashlib.sha256(first.encode()).digest() != hashlib.sha256(second.encode()).digest()
