@@ -22,7 +22,8 @@ LONG     := slow or served
 LEFT_OUT := $(BIN)/python -m tests.left_out
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check lint lint-async unit test long alone clients crash lock clean system-packages todays-clients
+.PHONY: help serve check lint lint-async unit test long alone clients crash bench bench-smoke lock clean \
+  system-packages todays-clients
 .SUFFIXES:
 .NOTPARALLEL:
 
@@ -58,7 +59,7 @@ alone: $(TESTS)
 
 test: system-packages todays-clients $(TESTS) ## everything, after installing what the tests need; says last what was left out
 	@rm -rf $(REPORTS)
-	@status=0; $(MAKE) --no-print-directory check lint-async long alone || status=$$?; $(LEFT_OUT) $(REPORTS) unit long alone; exit $$status
+	@status=0; $(MAKE) --no-print-directory check lint-async long alone bench-smoke || status=$$?; $(LEFT_OUT) $(REPORTS) unit long alone; exit $$status
 
 clients: system-packages todays-clients $(TESTS) ## only the tests that drive real registry clients
 	@rm -rf $(REPORTS)
@@ -67,6 +68,13 @@ clients: system-packages todays-clients $(TESTS) ## only the tests that drive re
 
 crash: $(TESTS) ## kill it ROUNDS times and look for lost or wrong bytes
 	SLUICE_CRASH_ROUNDS=$(ROUNDS) $(BIN)/pytest -m crash --timeout=0 $(ARGS)
+
+bench: $(TESTS) ## measure against docker-registry and nginx; ARGS="--case 'push-*'" chooses; docs/benchmarks.md says how to read it
+	$(BIN)/sluice bench run $(ARGS)
+
+# About a minute and a half. Quick rounds, and only ratios within the run count: see bench/baseline.py.
+bench-smoke: $(TESTS) ## fail when a ratio to a peer is worse than its baseline by more than the noise
+	$(BIN)/sluice bench run --set smoke --quick --no-plots --check --output $(REPORTS)/bench
 
 system-packages: $(TESTS)
 	@$(BIN)/python -m tests.system_packages install

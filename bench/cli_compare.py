@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench import baseline
 from bench.baseline import BaselineInvalid
+from bench.contenders.catalog import all_contenders
 from bench.records import Report
 from bench.report import document, table
 from bench.report.document import ReportInvalid
@@ -40,13 +41,20 @@ def command(*, source: Path, name: str, accept: bool) -> None:
 
 
 def hold(report: Report, name: str, console: Console) -> bool:
-    """Print the comparison; whether no ratio is worse. Raises click.ClickException when there is no baseline."""
+    """Print the comparison; whether no ratio is worse. Raises click.ClickException when there is no baseline.
+
+    Ratios to peers that are not installed here are left out, and told.
+    """
     try:
         compared = baseline.compare(report, baseline.read(_path(name)))
     except BaselineInvalid as error:
         raise click.ClickException(str(error)) from error
-    console.print(table.comparisons(compared))
-    return not any(each.worse for each in compared)
+    absent = {each.name: why for each in all_contenders() if (why := each.missing())}
+    here = [each for each in compared if each.entry.peer not in absent]
+    console.print(table.comparisons(here))
+    for peer in sorted({each.entry.peer for each in compared} & absent.keys()):
+        console.print(f"not compared with {peer}: {absent[peer]}", style="yellow", highlight=False, markup=False)
+    return not any(each.worse for each in here)
 
 
 def accept_ratios(report: Report, name: str) -> None:

@@ -1,7 +1,6 @@
 """`sluice bench record`: an access log becomes a trace that can be given away."""
 
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -10,12 +9,12 @@ from bench.trace import TraceInvalid
 
 
 @click.command("record")
-@click.argument("access_log", type=click.File(encoding="utf-8", errors="replace"), metavar="ACCESS_LOG")
+@click.argument("access_log", type=click.Path(path_type=Path, dir_okay=False), metavar="ACCESS_LOG")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="TRACE", help="Where to."
 )
 @click.option("--keep-names", is_flag=True, help="Keep repository names, tags and digests; else all are replaced.")
-def command(*, access_log: TextIO, output: Path, keep_names: bool) -> None:
+def command(*, access_log: Path, output: Path, keep_names: bool) -> None:
     """Turn an access log (setting logs.access) into a trace without secrets: times, sizes and who shares what.
 
     \b
@@ -24,8 +23,9 @@ def command(*, access_log: TextIO, output: Path, keep_names: bool) -> None:
       sluice bench record access.log -o monday.trace --keep-names
     """  # noqa: D301  # click's mark
     try:
-        recorded = trace.record(access_log, keep_names=keep_names)
-    except TraceInvalid as error:
+        with access_log.open(encoding="utf-8", errors="replace") as lines:
+            recorded = trace.record(lines, keep_names=keep_names)
+    except (TraceInvalid, OSError) as error:
         raise click.ClickException(str(error)) from error
     trace.write(recorded, output)
     clients = len({visit.client for visit in recorded.visits})

@@ -1,1 +1,1 @@
-"""How figures are shown: JSON, tables, plots, a page. Everything is computed elsewhere (`bench.figures`)."""
+"""How figures are shown: JSON, tables, plots and a page. Everything is computed elsewhere (`bench.figures`)."""

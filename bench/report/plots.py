@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -36,7 +36,9 @@ _OTHERS: Final = ("#00a3ad", "#8c6d46", "#a0285a", "#5f7a1f")
 _WIDTH_IN: Final = 9.0
 _ROW_IN: Final = 0.2  # per contender of a case
 _AROUND_IN: Final = 1.1  # title, axis and legend
-_STYLE: Final = {
+_LEAST_SPAN: Final = 8.0
+"""From the left end of an axis to the right, as a factor."""
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # text stays text
     "font.size": 9.0,
     "text.color": _INK,
@@ -45,6 +47,7 @@ _STYLE: Final = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
+"""For `mpl.rc_context`, whose own type lists every key there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,11 @@ def _primary(group: Group, unit: Unit, colours: dict[str, str]) -> Iterator[Plot
 
 def _latencies(group: Group, colours: dict[str, str]) -> Iterator[Plot]:
     rows = [
-        [_Row(section.case, line.contender, line.whole_p99) for line in section.lines if _is_above_zero(line.whole_p99)]
+        [
+            _Row(section.case, line.contender, line.whole_p99)
+            for line in section.lines
+            if line.whole_p99 and line.whole_p99.low > 0
+        ]
         for section in group.sections
         if section.unit is not Unit.CONNECTIONS
     ]
@@ -206,7 +213,7 @@ def _canvas(title: str, rows: int) -> tuple[Figure, Axes]:
 
 def _finish(axes: Axes, label: str, places: Sequence[float], labels: Sequence[str], height: float) -> None:
     axes.set_xscale("log")
-    axes.margins(x=0.12)
+    _widen(axes)
     axes.set_xlabel(label)
     axes.set_yticks(places, labels)
     axes.set_ylim(height - 0.4, -0.8)
@@ -220,15 +227,18 @@ def _finish(axes: Axes, label: str, places: Sequence[float], labels: Sequence[st
         axes.spines[side].set_visible(False)
 
 
+def _widen(axes: Axes) -> None:
+    """Room for values, and never so narrow that a difference of a tenth looks like one of ten times."""
+    low, high = axes.dataLim.intervalx
+    room = max(1.35, (_LEAST_SPAN * low / high) ** 0.5)
+    axes.set_xlim(low / room, high * room)
+
+
 def _legend(figure: Figure, marks: Sequence[tuple[str, str]], *more: Line2D) -> None:
     handles = [Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in marks]
     figure.legend(
         handles=[*handles, *more], loc="outside lower left", ncols=len(handles) + len(more), frameon=False, fontsize=8
     )
-
-
-def _is_above_zero(spread: Spread | None) -> bool:
-    return spread is not None and spread.low > 0
 
 
 def _slug(text: str) -> str:
