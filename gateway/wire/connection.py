@@ -128,11 +128,16 @@ async def _turn_away(sock: socket.socket, *, encrypted: bool) -> None:
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:
     """TLS 1.2 and 1.3, HTTP/1.1 only. Raises OSError (`ssl.SSLError` is one) when the files do not fit.
 
+    Every cipher on offer is strong (AES-GCM, ChaCha20-Poly1305), so the client chooses: it knows what its processor
+    does well. Clients in Go, as all that pull images are, ask for AES-128, which costs us 10 % less than AES-256.
+
     HTTP/2 is not offered: through Hypercorn it buffers whole downloads and costs four times the CPU of Go's.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # for TLS 1.2; those of 1.3 are fixed
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate, key)
     return context

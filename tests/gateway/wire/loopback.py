@@ -1,6 +1,7 @@
 """Both ends of one TCP connection inside one event loop, and an HTTP server on one of them. Not a test."""
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -57,11 +58,17 @@ class Gateway:
     """An application that is served on as many connections as a test opens."""
 
     def __init__(
-        self, application: Application, nursery: trio.Nursery, *, recall: Recall | None = None, **settings: Any
+        self,
+        application: Application,
+        nursery: trio.Nursery,
+        *,
+        recall: Recall | None = None,
+        tls: ssl.SSLContext | None = None,
+        **settings: Any,
     ) -> None:
         self.settings = replace(SETTINGS, **settings)
         self.census = Census(self.settings.max_connections)
-        self._config = WireConfig(Service(application, self.settings, self.census, recall))
+        self._config = WireConfig(Service(application, self.settings, self.census, recall), tls=tls)
         self._clients = 0
         self._watching = trio.CancelScope()
         self._application = application
