@@ -46,7 +46,7 @@ class Baseline:
     """When the run began: UTC, ISO 8601."""
     machine: Machine
     rounds: int
-    entries: Sequence[Entry]
+    entries: tuple[Entry, ...]
     format: Literal[1] = 1
 
 

@@ -1,11 +1,12 @@
 """A report as the files of a directory: JSON for programs, PNG for slides, one HTML page for readers."""
 
 from pathlib import Path
+from typing import Final
 
 from bench.records import Report
 from bench.report import document, page, plots
 
-PAGE = "report.html"
+PAGE: Final = "report.html"
 
 
 def write(report: Report, directory: Path) -> list[Path]:
