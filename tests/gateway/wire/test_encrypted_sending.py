@@ -196,21 +196,22 @@ async def test_cancelling_ends_a_turn_in_its_middle(file: IO[bytes], monkeypatch
     threads = Threads(1)
     with trio.fail_after(10):
         async with connected_encrypted() as (client, peer), trio.open_nursery() as nursery:
-            sending = trio.CancelScope()
+            sending, ended = trio.CancelScope(), trio.Event()
 
             async def send() -> None:
                 with sending:
                     await peer.send_file(span(file, 0, ENDLESS_BYTES), threads=threads)
+                ended.set()
 
             nursery.start_soon(send)
-            await read(client, 16 << 20)
+            await read(client, 4 << 20)
             nursery.start_soon(swallow, client)
             sending.cancel()
-            while threads._limiter.borrowed_tokens:
-                await trio.sleep(0.001)
+            await ended.wait()
             nursery.cancel_scope.cancel()
 
         assert sending.cancelled_caught
+        assert threads._limiter.borrowed_tokens == 0
         with pytest.raises(PeerGone):
             await peer.send(b"more")
 
