@@ -1,6 +1,7 @@
 """Raw heads: what has one meaning passes, everything else is refused before a parser sees it."""
 
 import h11
+import httptools
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -223,9 +224,20 @@ LINES = st.lists(
     | st.binary(max_size=12),
     max_size=6,
 )
+STARTS = [b"GET / HTTP/1.1", b"PUT /a%20b?c=d HTTP/1.1", b"DELETE /x HTTP/1.0", b"FROB / HTTP/1.1"]
+FIELDS = st.lists(
+    st.sampled_from(
+        [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"a: b", b" c", b"a\t:b", b"Connection: close"]
+    )
+    | st.tuples(st.sampled_from([b"a", b"X-b"]), st.binary(max_size=8)).map(b": ".join)
+    | st.tuples(st.binary(min_size=1, max_size=4), st.just(b"d")).map(b":".join),
+    max_size=4,
+)
+HEADS = LINES | st.tuples(st.sampled_from(STARTS), FIELDS).map(lambda head: [head[0], b"Host: x", *head[1]])
+"""Nonsense, and what is nearly right: every eighth or so passes."""
 
 
-@given(LINES, st.sampled_from([b"\r\n", b"\n", b"\r"]))
+@given(HEADS, st.sampled_from([b"\r\n", b"\n", b"\r"]))
 @example([b"GET / HTTP/1.1", b"Host: x", b"Transfer-Encoding: chunked"], b"\r\n")
 @example([b"GET / HTTP/1.1", b"Host: x", b"Content-Length: 5"], b"\r\n")
 def test_what_passes_means_the_same_to_h11(lines: list[bytes], line_end: bytes) -> None:
@@ -245,3 +257,61 @@ def test_what_passes_means_the_same_to_h11(lines: list[bytes], line_end: bytes) 
     assert (request.method, request.target, request.http_version) == (head.method, head.target, head.version)
     fields = dict(request.headers)
     assert head.body_bytes == (None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0)))
+
+
+class Heard:
+    """What llhttp makes of a request."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.body = b""
+        self.is_complete = False
+
+    def on_url(self, url: bytes) -> None:
+        """The target, in parts."""
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field."""
+        self.fields.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self.is_complete = True
+
+
+@given(HEADS, st.sampled_from([b"\r\n", b"\n", b"\r"]))
+@example([b"GET / HTTP/1.1", b"Host: x", b"Transfer-Encoding: chunked"], b"\r\n")
+@example([b"PATCH /a?b HTTP/1.0", b"Content-Length: 5", b"a: b"], b"\r\n")
+@example([b"DELETE / HTTP/1.1", b"Host: x", b"Content-Length: 0", b"a:"], b"\r\n")
+def test_what_passes_means_the_same_to_llhttp(lines: list[bytes], line_end: bytes) -> None:
+    """A head that is let through has the same method, target, fields and body for llhttp, if it knows the method."""
+    raw = line_end.join(lines) + b"\r\n\r\n"
+    try:
+        end = end_of(raw)
+        head = judged(raw[:end])
+    except Refused:
+        return
+
+    heard = Heard()
+    parser = httptools.HttpRequestParser(heard)
+    try:
+        parser.feed_data(raw[:end])
+    except httptools.HttpParserInvalidMethodError:
+        return  # where the protocol wants 405; one of the reasons why it is a witness and not the judge
+    assert heard.is_complete == (head.body_bytes == 0)
+    if head.body_bytes is None:
+        parser.feed_data(b"5\r\nhello\r\n0\r\n\r\n")
+    else:
+        parser.feed_data(b"hello"[: head.body_bytes])
+
+    assert heard.is_complete
+    assert heard.body == (b"" if head.body_bytes == 0 else b"hello")
+    assert (parser.get_method(), heard.target) == (head.method, head.target)
+    assert parser.get_http_version().encode() == head.version
+    assert heard.fields == list(head.fields)
