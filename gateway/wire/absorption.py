@@ -24,6 +24,10 @@ Sink = Callable[[Sequence[memoryview]], None]
 """Takes the next bytes of the body, 1 byte to `BUFFER_BYTES` in parts that are none of them empty; called in a thread,
 one call at a time. The parts lie in a buffer that is used again: they are gone when the call returns."""
 
+BODY_THREADS: Final = 2
+"""For all bodies of a worker, apart from the threads for files: uploads must not keep readers waiting. One hashes while
+the other waits for the disk. Four beside the event loop on one core let a manifest wait half as long again, and brought
+no more bytes per second."""
 BUFFER_BYTES: Final = 512 * 1024
 """Received, hashed and written at once."""
 TURN_BYTES: Final = 8 * 1024 * 1024

@@ -74,12 +74,14 @@ class Exchange:
         *,
         must_close: Callable[[Framing], bool],
         threads: Threads,
+        bodies: Threads,
     ) -> None:
         self._peer = peer
         self._head = head
         self._framing = framing
         self._must_close = must_close
         self._threads = threads
+        self._bodies = bodies
         self._wants_continue = head.expects_continue
         self._malformed: Refused | None = None
         self._asked = False
@@ -149,7 +151,7 @@ class Exchange:
         self._asked = self._asked and self._framing.done
         await self._invite_body()
         try:
-            await absorb(self._peer, self._framing, sink, idle_s=idle_s, threads=self._threads)
+            await absorb(self._peer, self._framing, sink, idle_s=idle_s, threads=self._bodies)
         except Refused as error:
             self._malformed = error
             raise ConnectionError("the framing of the request's body is broken") from error

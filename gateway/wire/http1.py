@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 
 from gateway.wire.access_log import AccessLog
+from gateway.wire.absorption import BODY_THREADS
 from gateway.wire.answers import CLOSE, END, date_line
 from gateway.wire.census import Census, Guest
 from gateway.wire.exchange import AnswerCut, Application, Exchange, scope_of
@@ -40,7 +41,9 @@ class Service:
     recall: Recall | None = None
     access_log: AccessLog | None = None
     threads: Threads = field(default_factory=Threads)
-    """For bytes that would make the loop wait: files on disk, encryption, bodies of uploads."""
+    """For bytes that would make the loop wait: files on disk, encryption."""
+    bodies: Threads = field(default_factory=lambda: Threads(BODY_THREADS))
+    """For the bodies of uploads."""
 
 
 class Http1:
@@ -129,7 +132,14 @@ class Http1:
 
     async def _ask_application(self, head: Head) -> bool:
         framing = framing_of(head.body_bytes)
-        exchange = Exchange(self._peer, head, framing, must_close=self._must_close, threads=self._service.threads)
+        exchange = Exchange(
+            self._peer,
+            head,
+            framing,
+            must_close=self._must_close,
+            threads=self._service.threads,
+            bodies=self._service.bodies,
+        )
         scope = scope_of(
             head,
             scheme=self._peer.scheme,
