@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import trio
 
-from gateway.wire.access_log import AccessLog
 from gateway.wire.absorption import BODY_THREADS
+from gateway.wire.access_log import AccessLog
 from gateway.wire.answers import CLOSE, END, date_line
 from gateway.wire.census import Census, Guest
 from gateway.wire.exchange import AnswerCut, Application, Exchange, scope_of
