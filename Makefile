@@ -72,7 +72,7 @@ crash: $(TESTS) ## kill it ROUNDS times and look for lost or wrong bytes
 bench: $(TESTS) ## measure against docker-registry and nginx; ARGS="--case 'push-*'" chooses; docs/benchmarks.md says how to read it
 	$(BIN)/sluice bench run $(ARGS)
 
-# About a minute and a half. Quick rounds, and only ratios within the run count: see bench/baseline.py.
+# About a minute and a half. Only ratios within the run count: see bench/baseline.py.
 bench-smoke: $(TESTS) ## fail when a ratio to a peer is worse than its baseline by more than the noise
 	$(BIN)/sluice bench run --set smoke --quick --no-plots --check --output $(REPORTS)/bench
 

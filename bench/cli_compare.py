@@ -36,25 +36,25 @@ def command(*, source: Path, name: str, accept: bool) -> None:
         raise click.ClickException(str(error)) from error
     if accept:
         accept_ratios(report, name)
-    elif not hold(report, name, table.console()):
+    elif worse_cases(report, name, table.console()):
         raise click.ClickException("a ratio is worse than its baseline")
 
 
-def hold(report: Report, name: str, console: Console) -> bool:
-    """Print the comparison; whether no ratio is worse. Raises click.ClickException when there is no baseline.
+def worse_cases(report: Report, name: str, console: Console, *, only: frozenset[str] | None = None) -> frozenset[str]:
+    """Print the comparison; the cases with a ratio that is worse. Raises click.ClickException without a baseline.
 
-    Ratios to peers that are not installed here are left out, and told.
+    Ratios to peers that are not installed here are left out, and told; `only` leaves out other cases.
     """
     try:
         compared = baseline.compare(report, baseline.read(_path(name)))
     except BaselineInvalid as error:
         raise click.ClickException(str(error)) from error
     absent = {each.name: why for each in all_contenders() if (why := each.missing())}
-    here = [each for each in compared if each.entry.peer not in absent]
+    here = [each for each in compared if each.entry.peer not in absent and (only is None or each.entry.case in only)]
     console.print(table.comparisons(here))
     for peer in sorted({each.entry.peer for each in compared} & absent.keys()):
         console.print(f"not compared with {peer}: {absent[peer]}", style="yellow", highlight=False, markup=False)
-    return not any(each.worse for each in here)
+    return frozenset(each.entry.case for each in here if each.worse)
 
 
 def accept_ratios(report: Report, name: str) -> None:

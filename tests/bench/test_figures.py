@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import figures
@@ -68,6 +68,7 @@ def test_what_used_nothing_has_no_ratio() -> None:
     assert figures.ratio(report(rounds("c", "a", 1.0), rounds("c", "b", 0.0)), "c", "cpu", "a", "b") is None
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=1, max_size=9))
 def test_the_interval_holds_the_ratio_and_comes_out_the_same(pairs: list[tuple[float, float]]) -> None:
     """Whatever the rounds are; the same report gives the same interval twice."""

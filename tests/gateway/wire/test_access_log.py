@@ -88,6 +88,7 @@ def test_only_harmless_values_of_a_query_are_written(target: bytes, written: str
     assert without_secrets(target) == written
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60), st.binary(max_size=300), st.text(max_size=30))
 def test_whatever_a_client_sends_stays_within_its_line(
     tmp_path_factory: pytest.TempPathFactory, target: bytes, agent: bytes, client: str
