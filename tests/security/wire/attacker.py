@@ -38,10 +38,14 @@ class TlsSocket:
         return self._outgoing.read()
 
     def recv(self, size: int) -> bytes:
-        """Some bytes; nothing at the end, with or without TLS's own goodbye."""
+        """Some bytes; nothing at the end, with TLS's own goodbye, without, or with an alert."""
         try:
             received: bytes = self._drive(self.tls.read, size)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+        except ssl.SSLError as error:
+            if "ALERT" not in (error.reason or ""):
+                raise
             return b""
         return received
 

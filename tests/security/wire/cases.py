@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.security.wire.attacker import Ending
-from tests.security.wire.fortress import NAME, Fortress
+from tests.security.wire.fortress import NAME, SMALL, Fortress
 
-BODY: Final = b"hello, layer"
+BODY: Final = SMALL
 DIGEST: Final = hashlib.sha256(BODY).hexdigest().encode()
 HOST: Final = b"Host: localhost\r\n"
 GET: Final = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -15,6 +15,7 @@ from tests.security.wire.fortress import Fortress, impatient
 
 PATIENT_S = 5.0
 """Waiting time of the gateways that are attacked by bytes: below the 10 s that nothing may take."""
+ONE = ("--workers", "1")
 IMPATIENT_S = 1.0
 """Waiting time of those that are attacked by slowness."""
 
@@ -86,7 +87,9 @@ def tls_fortress(
 @pytest.fixture(scope="session")
 def plain_impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortress]:
     """A plain port, one worker, short timeouts."""
-    with attacked(Fortress(tmp_path_factory.mktemp("hurry"), environment=impatient(IMPATIENT_S))) as fortress:
+    with attacked(
+        Fortress(tmp_path_factory.mktemp("hurry"), environment=impatient(IMPATIENT_S), arguments=ONE)
+    ) as fortress:
         yield fortress
 
 
@@ -99,6 +102,18 @@ def tls_impatient(
         yield fortress
 
 
+@pytest.fixture
+def harbour(door: str, tmp_path: Path, certificate: tuple[dict[str, str], ssl.SSLContext]) -> Iterator[Fortress]:
+    """A gateway of one worker for one test, behind that door; it must stand at the end and stop well."""
+    plain = Fortress(tmp_path, environment=impatient(PATIENT_S), arguments=ONE)
+    with plain if door == "plain" else _encrypted(tmp_path, certificate, seconds=PATIENT_S) as fortress:
+        fortress.settle()
+        yield fortress
+        fortress.assert_stands()
+        assert fortress.complaints() == []
+        assert fortress.stop() == 0
+
+
 def _encrypted(folder: Path, certificate: tuple[dict[str, str], ssl.SSLContext], *, seconds: float) -> Fortress:
     files, trust = certificate
-    return Fortress(folder, environment={**impatient(seconds), **files}, trust=trust)
+    return Fortress(folder, environment={**impatient(seconds), **files}, arguments=ONE, trust=trust)
