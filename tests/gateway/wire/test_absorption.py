@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from gateway.wire.patience import PROGRESS_BYTES
 from gateway.wire.peer import Peer, PeerGone
 from gateway.wire.refusals import Refused
 from gateway.wire.threads import Threads
+from tests.gateway.wire.encrypted import VERSIONS, connected_encrypted, contexts
 from tests.gateway.wire.loopback import connected_peer
 
 NEXT: Final = b"GET /next HTTP/1.1\r\n"
@@ -363,3 +365,29 @@ async def test_more_bodies_than_threads() -> None:
         await take(short_peer, framing_of(1000), short, threads=threads)
         has_ended = True
     assert short.body == BODY[:1000]
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("by_length", [True, False])
+async def test_a_body_inside_tls(version: ssl.TLSVersion, *, by_length: bool) -> None:
+    """Bytes that OpenSSL holds are never waited for, and the connection goes on behind the body, both ways."""
+    raw, framing = framed(BODY, by_length=by_length)
+    sink = Taken()
+    async with connected_encrypted(contexts(version)) as (client, peer), trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            await client.send_all(raw[:5])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await client.send_all(raw[5:] + NEXT)
+
+        nursery.start_soon(send)
+        await take(peer, framing, sink)
+        assert sink.body == BODY
+        while len(peer.unread) < len(NEXT):
+            assert await peer.fill(100)
+        assert peer.unread == NEXT
+        await peer.send(b"answer")
+        assert await client.receive_some(100) == b"answer"
