@@ -81,16 +81,19 @@ class LaneGateway:
 
     # --- comparing ------------------------------------------------------------------------------------------------
 
-    async def differences(self, method: str, target: str, fields: Fields) -> list[str]:
-        """What is wrong with the lane's answer to this request, at this instant; it learns the application's then."""
+    async def compare(self, method: str, target: str, fields: Fields) -> tuple[int, str | None]:
+        """The status the application gives at this instant, and what is wrong with the lane's answer, if anything is.
+
+        The lane learns the application's answer then.
+        """
         recalled = self.recall(method, target, fields)
         answered = await self.ask(method, target, fields)
         if recalled is None:
-            return []
+            return answered.status, None
         self.hits += 1
         if recalled == answered:
-            return []
-        return [f"{method} {target} {fields}: the lane gave {recalled}, the application {answered}"]
+            return answered.status, None
+        return answered.status, f"{method} {target} {fields}: the lane gave {recalled}, the application {answered}"
 
     def recall(self, method: str, target: str, fields: Fields) -> Seen | None:
         """What the lane gives."""
@@ -168,12 +171,11 @@ class LaneGateway:
         texts = [(name.decode(), value.decode("latin-1")) for name, value in seen.fields]
         return seen.status, texts, seen.body.decode("latin-1")
 
-    async def do_compare(self, requests: list[tuple[str, str, list[list[str]]]]) -> tuple[list[str], int]:
-        """Compare these requests one after the other; gives the differences, and how often the lane answered so far."""
-        found = []
-        for method, target, fields in requests:
-            found += await self.differences(method, target, _raw(fields))
-        return found, self.hits
+    async def do_compare(
+        self, requests: list[tuple[str, str, list[list[str]]]]
+    ) -> tuple[list[tuple[int, str | None]], int]:
+        """Compare these requests one after the other (see `compare`), and tell how often the lane answered so far."""
+        return [await self.compare(method, target, _raw(fields)) for method, target, fields in requests], self.hits
 
     async def do_personal_token(self, account: str) -> tuple[int, str]:
         """A personal token of that user: its id, and its text."""
