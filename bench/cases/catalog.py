@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from bench.cases import blob_get, connections, crowd, fairness, manifests, push, ranges
+from bench.cases import blob_get, connections, crowd, fairness, fleet, manifests, push, ranges
 from bench.cases.case import Case, Scale
 
 _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
@@ -14,6 +14,7 @@ _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
     push.cases,
     fairness.cases,
     crowd.cases,
+    fleet.cases,
 )
 
 
