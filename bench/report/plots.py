@@ -105,10 +105,15 @@ def _colours(names: Sequence[str]) -> dict[str, str]:
 
 def _primary(group: Group, unit: Unit, colours: dict[str, str]) -> Iterator[Plot]:
     rows = [
-        [_Row(section.case, line.contender, line.primary) for line in section.lines if line.primary]
+        [
+            _Row(section.case, line.contender, line.primary)
+            for line in section.lines
+            if line.primary and line.primary.low > 0  # memory that shrank has no place on a logarithmic axis
+        ]
         for section in group.sections
-        if section.unit is unit and section.primary_matters
+        if section.unit is unit
     ]
+    rows = [each for each in rows if each]
     if rows:
         title = f"{group.title}: {'memory' if unit is Unit.CONNECTIONS else 'server CPU'}, less is better"
         yield _dots(_slug(f"{group.title} {unit.value}"), title, words.axis(unit), rows, colours)

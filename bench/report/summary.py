@@ -58,11 +58,6 @@ class Section:
     """What only this case knows: its name -> contender -> figure."""
     verdicts: Sequence[Verdict]
 
-    @property
-    def primary_matters(self) -> bool:
-        """Whether anybody has the primary figure."""
-        return any(line.primary for line in self.lines)
-
 
 @dataclass(frozen=True, slots=True)
 class Group:

@@ -13,9 +13,6 @@ from bench.report import words
 from bench.report.summary import groups, is_ours
 from bench.targets import Verdict, verdicts
 
-_COLOURS = {True: "green", False: "red", None: "dim"}
-
-
 _PAPER_COLUMNS = 180
 
 
@@ -36,11 +33,12 @@ def show(report: Report, console: Console) -> None:
                 table.add_row(
                     *map(escape, words.cells(section, line)), style="bold" if is_ours(line.contender) else None
                 )
-            for name, by_contender in section.extras.items():
-                shown = ", ".join(f"{who} {words.of_the_case(name, each.median)}" for who, each in by_contender.items())
-                table.add_row("", Text(f"{name}: {shown}", style="dim"))
             table.add_section()
         console.print(table)
+        for section in group.sections:
+            for name, by_contender in section.extras.items():
+                shown = ", ".join(f"{who} {words.of_the_case(name, each.median)}" for who, each in by_contender.items())
+                console.print(Text(f"{section.case}, {name}: {shown}", style="dim"))
     console.print(Text(words.LEGEND, style="dim"))
     console.print(targets(verdicts(report)))
     for note in report.notes:
@@ -48,16 +46,19 @@ def show(report: Report, console: Console) -> None:
 
 
 def targets(judged: Sequence[Verdict]) -> RenderableType:
-    """What became of the targets."""
+    """What became of the targets; those that were not measured only by name."""
     table = Table(title="Targets", title_justify="left", title_style="bold", pad_edge=False)
     for column in ("case", "contender", "figure", "target", "measured", "outcome"):
         table.add_column(column)
     for verdict in judged:
-        target = verdict.target
-        outcome = Text(words.outcome(verdict), style=_COLOURS[verdict.met])
-        named = (target.case, target.contender, words.figure_of(target), words.bound(target), words.reached(verdict))
-        table.add_row(*map(escape, named), outcome)
-    return Group(table, Text(words.counted(judged)))
+        if verdict.met is not None:
+            target = verdict.target
+            outcome = Text(words.outcome(verdict), style="green" if verdict.met else "red")
+            named = (target.case, target.contender, words.figure_of(target), words.bound(target))
+            table.add_row(*map(escape, named), words.reached(verdict), outcome)
+    rest = dict.fromkeys(each.target.case for each in judged if each.met is None)
+    lacking = Text(f"not measured: {', '.join(rest)}" if rest else "", style="dim")
+    return Group(table, Text(words.counted(judged)), lacking)
 
 
 def comparisons(compared: Sequence[Comparison]) -> RenderableType:

@@ -145,7 +145,8 @@ def reached(verdict: Verdict) -> str:
     if verdict.figure is None:
         return NONE
     shown = fraction if verdict.target.peer else lambda amount: absolute(verdict.target, amount)
-    rounds = f" ({shown(verdict.low)} to {shown(verdict.high)})" if verdict.low is not None and verdict.high else ""
+    low, high = verdict.low, verdict.high
+    rounds = "" if low is None or high is None or low == high else f" ({shown(low)} to {shown(high)})"
     return f"{shown(verdict.figure)}{rounds}"
 
 

@@ -4,8 +4,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from bench.figures import RSS_PER_CONNECTION
+from bench.records import Unit
 from bench.report.plots import Plot, draw
-from tests.bench.reports import SAMPLE, report
+from tests.bench.reports import SAMPLE, measured, report
 
 pytestmark = pytest.mark.slow  # matplotlib takes most of a second to import
 
@@ -65,3 +67,16 @@ def test_pictures_are_pictures(plots: list[Plot]) -> None:
 def test_nothing_measured_is_nothing_drawn() -> None:
     """An empty report has no plots, and no error."""
     assert draw(report()) == []
+
+
+def test_memory_that_shrank_is_left_out_of_the_plot() -> None:
+    """A logarithmic axis has no place for it; no warning, no crash, and the others are drawn."""
+    made = report(
+        [measured("idle-connections", "sluice", 1, 0.1, unit=Unit.CONNECTIONS, extra={RSS_PER_CONNECTION: 9000})],
+        [measured("slow-readers", "sluice", 1, 0.1, unit=Unit.CONNECTIONS, extra={RSS_PER_CONNECTION: -2000})],
+    )
+
+    (plot,) = draw(made)
+
+    plot.png()
+    assert [label.get_text() for label in plot.figure.axes[0].get_yticklabels()] == ["idle-connections"]

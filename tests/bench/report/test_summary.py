@@ -47,4 +47,3 @@ def test_what_only_a_case_knows_is_kept_by_contender() -> None:
 
     assert sections["fleet"].extras["pulls_per_s"]["url"].median == 7.0
     assert not sections["idle-connections"].extras
-    assert not sections["fleet"].primary_matters
