@@ -39,8 +39,8 @@ class Holdings:
 
     sockets: int
     files: int
-    blobs: int
-    """Of the files, those that hold blobs."""
+    layers: int
+    """Of the files, how often the large blob's."""
     threads: int
     memory_bytes: int
 
@@ -90,7 +90,7 @@ class Fortress(Served):
         return Holdings(
             sockets=sum(target.startswith("socket:") for target in files),
             files=len(files),
-            blobs=sum("/blobs/" in target for target in files),
+            layers=sum(self.layer_digest[7:] in target for target in files),
             threads=sum(each["Threads"] for each in status),
             memory_bytes=max(each["RssAnon"] for each in status) << 10,
         )

@@ -63,7 +63,7 @@ def test_a_reset_within_a_download_frees_it(fortress: Fortress) -> None:
             if number % 2:
                 attacker.reset()
 
-    eventually(lambda: fortress.holdings().blobs <= len(fortress.pids))
+    eventually(lambda: fortress.holdings().layers <= len(fortress.pids))
 
 
 def test_a_reset_at_every_byte_of_a_record(tls_fortress: Fortress) -> None:
