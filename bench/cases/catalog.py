@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from bench.cases import blob_get, connections, crowd, fairness, fleet, manifests, push, ranges
+from bench.cases import blob_get, connections, crowd, fairness, fleet, manifests, mixed, push, ranges, sync
 from bench.cases.case import Case, Scale
 
 _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
@@ -15,6 +15,8 @@ _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
     fairness.cases,
     crowd.cases,
     fleet.cases,
+    mixed.cases,
+    sync.cases,
 )
 
 
