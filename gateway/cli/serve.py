@@ -27,7 +27,7 @@ from gateway.cli.options import config_option, data_option, load_settings
 from gateway.config import Server, Settings
 from gateway.logs import configure, get_logger
 from gateway.wire.cores import usable_cores
-from gateway.wire.descriptors import connections_within, raise_limit
+from gateway.wire.descriptors import connections_within, files_within, raise_limit
 from gateway.wire.heartbeat import Heartbeats
 from gateway.wire.settings import WireSettings
 from gateway.wire.sockets import ListenError, reserve
@@ -176,12 +176,13 @@ def _work(
             click.echo(_welcome(settings, addresses, admin))
 
     async def work() -> None:
-        fitted = _fitted(wire)
+        fitted, kept_files = _fitted(wire, settings.lane.open_files)
+        lane = settings.lane.model_copy(update={"open_files": kept_files})
         async with (
             # Signals first: for process 1 one that comes while services open would be lost, and the stop a kill.
             stop_on_signals() as stop,
             heartbeats.beating(number),
-            open_services(settings) as services,
+            open_services(settings.model_copy(update={"lane": lane})) as services,
             running(services),
         ):
             await serve_sockets(
@@ -196,13 +197,17 @@ def _work(
     trio.run(work)
 
 
-def _fitted(wire: WireSettings) -> WireSettings:
-    """No more connections than the process may open files for: beyond it accepting fails, instead of answering 503."""
+def _fitted(wire: WireSettings, open_files: int) -> tuple[WireSettings, int]:
+    """No more connections than the process may open files for, besides those it keeps open; and how many those are.
+
+    Beyond that accepting would fail, instead of answering 503.
+    """
     limit = raise_limit()
-    allowed = connections_within(limit, wanted=wire.max_connections)
+    kept = files_within(limit, wanted=open_files)
+    allowed = connections_within(limit, wanted=wire.max_connections, kept=kept)
     if allowed < wire.max_connections:
         _log.warning("connections_limited", configured=wire.max_connections, effective=allowed, open_files=limit)
-    return replace(wire, max_connections=allowed)
+    return replace(wire, max_connections=allowed), kept
 
 
 def _welcome(settings: Settings, addresses: Sequence[str], admin: FirstAdmin | None) -> str:

@@ -7,6 +7,8 @@ _RESERVED: Final = 256
 """Database, stores, listeners, logs and threads; a guess, far above what is seen."""
 _PER_CONNECTION: Final = 2
 """The socket, and the file that it reads or writes."""
+_KEPT_SHARE: Final = 8
+"""Connections need descriptors more than files that are only kept for speed."""
 
 
 def raise_limit() -> int:
@@ -21,8 +23,16 @@ def raise_limit() -> int:
     return hard
 
 
-def connections_within(limit: int, *, wanted: int) -> int:
-    """At most `wanted` connections, as many as `limit` descriptors (-1: endless) bear, and never less than one."""
+def connections_within(limit: int, *, wanted: int, kept: int = 0) -> int:
+    """At most `wanted` connections, as many as `limit` descriptors (-1: endless) bear, and never less than one.
+
+    `kept` descriptors are for files that stay open, whoever is connected.
+    """
     if limit == resource.RLIM_INFINITY:
         return wanted
-    return max(min(wanted, (limit - _RESERVED) // _PER_CONNECTION), 1)
+    return max(min(wanted, (limit - kept - _RESERVED) // _PER_CONNECTION), 1)
+
+
+def files_within(limit: int, *, wanted: int) -> int:
+    """At most `wanted` files to keep open, and an eighth of `limit` descriptors (-1: endless)."""
+    return wanted if limit == resource.RLIM_INFINITY else min(wanted, limit // _KEPT_SHARE)

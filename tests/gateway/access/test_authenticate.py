@@ -1,5 +1,6 @@
 """Who is it: passwords, personal tokens, robot keys and registry tokens, checked live."""
 
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,8 +12,9 @@ from gateway.access.accounts import MintedSecret
 from gateway.access.actions import Action, Role
 from gateway.access.authenticate import MAX_USAGE
 from gateway.access.errors import BadCredentials, InvalidToken, Overloaded
+from gateway.access.keyring import LEEWAY_S
 from gateway.access.passwords import Passwords
-from gateway.access.principal import Limits, Principal
+from gateway.access.principal import ANONYMOUS, Limits, Principal
 from gateway.access.secrets import SecretKind, mint
 from storage import AccountRecord, Database, Transaction, Unavailable
 from storage.metadata import accounts, credentials
@@ -261,6 +263,23 @@ async def test_overload_is_never_told_as_wrong_credentials(house: House, alice: 
 
     assert refused == 20
     assert (await house.authenticator.basic("alice", PASSWORD)).account == alice
+
+
+async def test_a_principal_knows_when_it_ends(house: House) -> None:
+    """The earliest of account, credential, and token with its leeway; never, where nothing ends by itself."""
+    user = await house.accounts.create_user("uma", PASSWORD)
+    minted = await house.accounts.create_personal_token(user.id, label="", lifetime_s=DAY)
+    token = (await house.ask(await house.authenticator.bearer(minted.text))).token
+    nobodys = (await house.ask(ANONYMOUS)).token
+
+    assert ANONYMOUS.valid_until == math.inf
+    assert (await house.authenticator.basic("uma", PASSWORD)).valid_until == math.inf
+    assert (await house.authenticator.bearer(minted.text)).valid_until == START + DAY
+    for text in (token, nobodys):
+        assert (await house.authenticator.bearer(text)).valid_until == START + 300 + LEEWAY_S
+    house.clock.now = START + 300 + LEEWAY_S
+    with pytest.raises(InvalidToken):
+        await house.authenticator.bearer(token)
 
 
 async def test_a_dead_database_is_not_a_wrong_password(house: House, alice: AccountRecord) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway.wire.descriptors import connections_within
+from gateway.wire.descriptors import connections_within, files_within
 
 _SCRIPT = """
 import resource
@@ -23,6 +23,12 @@ print(raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 def test_connections_leave_descriptors_for_the_rest(limit: int, allowed: int) -> None:
     """Half of what is left after 256, never more than wanted, never none."""
     assert connections_within(limit, wanted=10_000) == allowed
+
+
+def test_kept_files_take_from_the_connections_and_never_much() -> None:
+    """At most an eighth, and what they take is not promised twice."""
+    assert [files_within(limit, wanted=512) for limit in (resource.RLIM_INFINITY, 1 << 20, 1024)] == [512, 512, 128]
+    assert connections_within(1024, wanted=10_000, kept=128) == 320
 
 
 @pytest.mark.slow
