@@ -96,6 +96,21 @@ LINES: Final = (
         "line-lower", "methods know their case", _line(b"get /health HTTP/1.1"), Outcome((405,), stays=True), OR_REFUSED
     ),
     either(
+        "line-lower-delete",
+        "a proxy that forbids DELETE has not forbidden this, so it is none",
+        _line(b"delete /v2/attacked/images/app/manifests/nothing HTTP/1.1")[:-2] + b"@BEARER@\r\n",
+        Outcome((405,), stays=True),
+        OR_REFUSED,
+    ),
+    either(
+        "line-lower-head",
+        "whoever does not ask HEAD gets the body that is announced",
+        _line(b"head /nothing HTTP/1.1"),
+        Outcome((404,), stays=True),
+        Outcome((405,), stays=True),
+        OR_REFUSED,
+    ),
+    either(
         "line-punctuation",
         "a method of odd but lawful letters",
         _line(b"G!T /health HTTP/1.1"),

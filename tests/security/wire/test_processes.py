@@ -40,9 +40,27 @@ def test_h12_a_worker_that_is_killed_takes_nobody_with_it(castle: Fortress) -> N
             assert attacker.force(GET).listen(count=1).statuses == (200,)
     eventually(lambda: len(_workers(castle)) == 2)
 
+    with pytest.raises(AssertionError):
+        castle.assert_stands()  # what every other test asks at its end is not blind to this
     assert survivor in _workers(castle)
     assert killed not in _workers(castle)
     assert castle.stop() == 0
+
+
+def test_what_is_held_is_seen(castle: Fortress) -> None:
+    """Open connections and downloads are counted, and a logged error is a complaint: the checks are not blind."""
+    ask = f"GET /v2/{NAME}/blobs/{castle.layer_digest} HTTP/1.1\r\nAuthorization: Bearer {castle.bearer}\r\n".encode()
+    attackers = [castle.attack(receive_buffer=4096).force(ask + HOST + b"\r\n") for _ in range(5)]
+    eventually(lambda: castle.holdings().sockets == castle.base.sockets + 5)
+    assert castle.holdings().layers >= 1
+    for attacker in attackers:
+        attacker.reset()
+    castle.assert_stands()
+    assert castle.complaints() == []
+    with castle.log_path.open("a") as log:
+        log.write('{"event": "connection_failed", "level": "error"}\nTraceback (most recent call last):\n')
+
+    assert len(castle.complaints()) == 2
 
 
 def test_h13_h17_a_stop_is_not_held_up(castle: Fortress) -> None:
