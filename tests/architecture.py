@@ -34,7 +34,7 @@ WIRE = "gateway.wire"
 WIRE_MAY_IMPORT = ("gateway.config", "gateway.logs")
 WIRE_IMPORTED_BY = ("gateway.app", "gateway.cli")
 WIRE_CONTRACTS = {"gateway.wire.recall": ("gateway.v2.lane",)}
-"""Modules of the server that say what it asks of others, and who gives that (docs/decisions/0008-lane.md)."""
+"""Modules of the server that say what it asks of others, and who gives that (docs/decisions/0010-lane.md)."""
 
 ROWS = ("storage.metadata", "storage.database", "storage.migrations")
 BYTES = tuple(
