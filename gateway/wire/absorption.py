@@ -9,8 +9,9 @@ The thread touches the peer's channel, its `unread` and the framing only while t
 Knows no ASGI; what the sink does is the application's business.
 """
 
-import time
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -39,13 +40,37 @@ _FLOW_BYTES: Final = 64 * 1024
 _BATCH_BYTES: Final = 128 * 1024
 """Less than this at once costs more for the calls than for the bytes: then more is left to come together."""
 _BATCH_S: Final = 0.004
-"""How long for. The kernel's buffer takes what comes meanwhile. At 100 MB/s this saves two thirds of the CPU."""
+"""How long for, at most: as soon as that much is there, or the sender's window is full, it goes on (SO_RCVLOWAT). At
+100 MB/s this saves two thirds of the CPU."""
 _MOMENT_S: Final = 0.02
 """The same on the loop, for a client whose last turns did not fill a buffer: a client at 20 MB/s costs a third of the
 CPU that it would, and one that drips gets fifty turns per second at most."""
 
 
-async def absorb(peer: Peer, framing: Framing, sink: Sink, *, idle_s: float, threads: Threads) -> None:
+class BodyThreads(Threads):
+    """The threads for bodies, and a buffer for each, used again: made anew each time they leave holes in the heap.
+
+    One per worker.
+    """
+
+    def __init__(self, size: int = BODY_THREADS) -> None:
+        super().__init__(size)
+        self._free: list[bytearray] = []
+
+    @contextmanager
+    def buffer(self) -> Iterator[bytearray]:
+        """In a thread: `BUFFER_BYTES` for its turn, with anything in them."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = bytearray(BUFFER_BYTES)
+        try:
+            yield buffer
+        finally:
+            self._free.append(buffer)
+
+
+async def absorb(peer: Peer, framing: Framing, sink: Sink, *, idle_s: float, threads: BodyThreads) -> None:
     """Receive the rest of the body and give it to the sink; what is beyond its end is left in `peer.unread`.
 
     Raises `trio.TooSlowError` when fewer than `PROGRESS_BYTES` came while we waited for the client for `idle_s`,
@@ -61,7 +86,7 @@ class _Absorption:
 
     __slots__ = ("_framing", "_patience_s", "_peer", "_progress", "_sink", "_threads")
 
-    def __init__(self, peer: Peer, framing: Framing, sink: Sink, threads: Threads) -> None:
+    def __init__(self, peer: Peer, framing: Framing, sink: Sink, threads: BodyThreads) -> None:
         self._peer = peer
         self._framing = framing
         self._sink = sink
@@ -88,18 +113,38 @@ class _Absorption:
         began = trio.current_time()
         with trio.move_on_after(self._patience_s) as scope:
             await self._peer.wait_readable()
-            await trio.sleep(moment_s)
+            if moment_s:
+                with trio.move_on_after(moment_s), self._batch():
+                    await self._peer.wait_readable()
         if scope.cancelled_caught:
             raise trio.TooSlowError
         self._patience_s = max(0, self._patience_s - (trio.current_time() - began))
+
+    @contextmanager
+    def _batch(self) -> Iterator[None]:
+        """Meanwhile the socket is readable only when a batch is there, or its window is full, or its end."""
+        left = self._framing.known_left
+        sock = self._peer.channel.socket
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(_BATCH_BYTES, left or _BATCH_BYTES))
+            try:
+                yield
+            finally:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        except OSError as error:
+            raise PeerGone("the connection was closed") from error
 
     # --- in a thread
 
     def _turn(self) -> bool:
         """Take what comes; True when the client pauses, False when the body has ended or others want the thread."""
         self._pass_on(memoryview(self._peer.unread))
-        left = self._framing.known_left
-        buffer = memoryview(bytearray(BUFFER_BYTES if left is None else min(left, BUFFER_BYTES)))
+        if self._framing.done:
+            return False
+        with self._threads.buffer() as buffer:
+            return self._receive_all(memoryview(buffer))
+
+    def _receive_all(self, buffer: memoryview) -> bool:
         flow = turn = 0
         while not self._framing.done:
             received = self._receive(buffer)
@@ -115,7 +160,8 @@ class _Absorption:
                     return False
                 turn = 0
             if flow > _FLOW_BYTES and received < _BATCH_BYTES and not self._framing.done:
-                time.sleep(_BATCH_S)
+                with self._batch():
+                    self._peer.channel.poll_readable(_BATCH_S)
         return False
 
     def _is_worth_waiting(self, flow: int) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import trio
 
 from gateway.logs import get_logger
-from gateway.wire.absorption import Sink, absorb
+from gateway.wire.absorption import BodyThreads, Sink, absorb
 from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
 from gateway.wire.framing import Framing, take
 from gateway.wire.heads import Head
@@ -74,7 +74,7 @@ class Exchange:
         *,
         must_close: Callable[[Framing], bool],
         threads: Threads,
-        bodies: Threads,
+        bodies: BodyThreads,
     ) -> None:
         self._peer = peer
         self._head = head

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from gateway.wire.absorption import BODY_THREADS
+from gateway.wire.absorption import BodyThreads
 from gateway.wire.access_log import AccessLog
 from gateway.wire.answers import CLOSE, END, date_line
 from gateway.wire.census import Census, Guest
@@ -42,7 +42,7 @@ class Service:
     access_log: AccessLog | None = None
     threads: Threads = field(default_factory=Threads)
     """For bytes that would make the loop wait: files on disk, encryption."""
-    bodies: Threads = field(default_factory=lambda: Threads(BODY_THREADS))
+    bodies: BodyThreads = field(default_factory=BodyThreads)
     """For the bodies of uploads."""
 
 

@@ -8,10 +8,9 @@ from typing import Final
 import pytest
 import trio
 
-from gateway.wire.absorption import BUFFER_BYTES, absorb
+from gateway.wire.absorption import BUFFER_BYTES, BodyThreads, absorb
 from gateway.wire.framing import framing_of
 from gateway.wire.peer import Peer, PeerGone
-from gateway.wire.threads import Threads
 from storage import Digest, Hasher, Staging
 from tests.gateway.wire.loopback import connected_peer
 from tests.storage.directory import Directory
@@ -41,7 +40,7 @@ class Intake:
             writer.write(parts)
 
         with self.scope:
-            await absorb(peer, framing_of(size_bytes), sink, idle_s=30, threads=Threads(1))
+            await absorb(peer, framing_of(size_bytes), sink, idle_s=30, threads=BodyThreads(1))
 
 
 async def agree(staging: Staging, hasher: Hasher) -> int:

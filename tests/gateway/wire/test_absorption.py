@@ -13,12 +13,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from gateway.wire.absorption import BUFFER_BYTES, TURN_BYTES, absorb
+from gateway.wire.absorption import BUFFER_BYTES, TURN_BYTES, BodyThreads, absorb
 from gateway.wire.framing import Framing, framing_of
 from gateway.wire.patience import PROGRESS_BYTES
 from gateway.wire.peer import Peer, PeerGone
 from gateway.wire.refusals import Refused
-from gateway.wire.threads import Threads
 from tests.gateway.wire.encrypted import VERSIONS, connected_encrypted, contexts
 from tests.gateway.wire.loopback import connected_peer
 
@@ -70,9 +69,9 @@ async def send_pieces(client: trio.SocketStream, raw: bytes, *, size_bytes: int 
         await client.send_all(raw[place : place + size_bytes])
 
 
-async def take(peer: Peer, framing: Framing, sink: Taken, *, threads: Threads | None = None) -> None:
+async def take(peer: Peer, framing: Framing, sink: Taken, *, threads: BodyThreads | None = None) -> None:
     """Absorb with what these tests have in common."""
-    await absorb(peer, framing, sink, idle_s=60, threads=threads or Threads(1))
+    await absorb(peer, framing, sink, idle_s=60, threads=threads or BodyThreads(1))
 
 
 @pytest.mark.parametrize("by_length", [True, False])
@@ -123,7 +122,7 @@ async def test_tiny_chunks() -> None:
 async def test_cancelled_in_the_middle(calls: int, *, by_length: bool) -> None:
     """What the sink was given before a cancellation is never given again, and what it was not given is still there."""
     raw, framing = framed(BODY, by_length=by_length)
-    threads = Threads(1)
+    threads = BodyThreads(1)
     scope = trio.CancelScope()
 
     def cancel(call: int) -> None:
@@ -324,7 +323,7 @@ async def test_a_slow_disk_is_not_the_clients_fault(autojump_clock: MockClock) -
 @pytest.mark.parametrize("sent", [0, 1, 200_000])
 async def test_no_thread_for_a_client_that_pauses(sent: int) -> None:
     """However much it sent before, the thread is free for others while it pauses."""
-    threads = Threads(1)
+    threads = BodyThreads(1)
     sink = Taken()
     async with connected_peer(send_idle_s=1) as (client, peer), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: take(peer, framing_of(sent + 1), sink, threads=threads))
@@ -338,7 +337,7 @@ async def test_no_thread_for_a_client_that_pauses(sent: int) -> None:
 
 async def test_more_bodies_than_threads() -> None:
     """Bodies take turns: with one thread, a short one ends while a long one is in full flow."""
-    threads = Threads(1)
+    threads = BodyThreads(1)
     has_ended = False
 
     def end_of_long(_: int) -> None:
