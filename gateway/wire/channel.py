@@ -5,7 +5,7 @@ and one receives. Waiting on the loop is `wait_...`, in a thread `poll_...`. Err
 (`ssl.SSLError` is one). Knows no HTTP.
 
 TLS by the standard library's own sockets, not by Trio's SSLStream: that one copies every byte through two memory
-buffers: 1.8 to 2.0 CPU s/GiB where this takes 0.7 to 0.8, or 1.3 on a slower machine (docs/decisions/0009-wire.md).
+buffers, and cost 1.8 to 2.0 CPU s/GiB on a machine where this took 1.1 to 1.3 (docs/decisions/0009-wire.md).
 """
 
 import select

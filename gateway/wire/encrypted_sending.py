@@ -32,7 +32,7 @@ TURN_BYTES: Final = 8 * 1024 * 1024
 """Some 6 ms of work: a hop to the loop and back is 1 % of it."""
 _BUFFER_BYTES: Final = 128 * 1024
 """Read at once. It stays in the processor's cache between reading and encrypting: with 8 readers 128 KiB cost 0.76 CPU
-s/GiB, 64 KiB 0.90, 256 KiB 0.94 and 512 KiB 1.1."""
+s/GiB, 64 KiB 0.90, 256 KiB 0.94 and 512 KiB 1.1, in one run on a busy machine; with one reader all the same."""
 _MOMENT_S: Final = 0.01
 _MOMENTS: Final = 5
 """How long a thread waits for a reader in full flow, moment by moment: as long as nobody else wants the thread. With
