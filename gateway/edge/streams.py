@@ -143,7 +143,7 @@ class _Patience:
             part = await body.pull()
         if scope.cancelled_caught:
             raise ClientStalled(f"fewer than {PROGRESS_BYTES} bytes of the request's body came in {self._idle_s:g} s")
-        self._left_s -= trio.current_time() - began
+        self._left_s = max(0.0, self._left_s - (trio.current_time() - began))
         self.moved(len(part))
         return part
 
