@@ -1,8 +1,6 @@
-"""One accepted connection, guarded: whatever happens in it ends with it. Hypercorn's worker calls `attend`.
+"""One accepted connection, guarded: whatever happens in it ends with it. The accept loop (`accepting`) calls `attend`.
 
-It stands in for Hypercorn's `TCPServer` (the name in `hypercorn.trio.run`, see `worker.py`), so none of Hypercorn's
-HTTP/1.1, HTTP/2 and WebSocket code is reachable for a stranger. The bare socket is taken out of Trio's stream, TLS
-included: see `channel`.
+None of Hypercorn's HTTP/1.1, HTTP/2 and WebSocket code is reachable for a stranger.
 """
 
 import math
@@ -13,8 +11,7 @@ from typing import Final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, LifespanState
+from hypercorn.typing import LifespanState
 
 from gateway.logs import get_logger
 from gateway.wire.census import Guest
@@ -45,28 +42,19 @@ class WireConfig(Config):
         self.errorlog = None  # the gateway logs by itself
 
 
-async def attend(
-    app: AppWrapper,  # noqa: ARG001  # the service has the application without Hypercorn's wrapping
-    config: WireConfig,
-    context: WorkerContext,  # noqa: ARG001  # the census knows when to stop
-    state: LifespanState,
-    stream: trio.SocketStream,
-) -> None:
-    """Serve one connection until it ends and close it. Raises nothing but cancellation."""
+async def attend(config: WireConfig, state: LifespanState, sock: socket.socket, address: str) -> None:
+    """Serve one connection, which does not block, until it ends and close it. Raises nothing but cancellation.
+
+    `state` is the application's, as its lifespan left it.
+    """
     census = config.service.census
-    sock = _bare(stream)
-    try:
-        address = str(sock.getpeername()[0])
-    except OSError:  # it left before we looked
-        sock.close()
-        return
     guest = census.admit(address)
     if guest is None:
         await _turn_away(sock, encrypted=config.tls is not None)
         return
     try:
         with guest.scope:
-            await _serve_guarded(sock, config, guest, dict(state))
+            await _serve_guarded(sock, config, guest, state)
     finally:
         census.leave(guest)
 
@@ -100,17 +88,6 @@ async def _serve(peer: Peer, service: Service, guest: Guest, state: LifespanStat
             return
     await Http1(peer, service, guest, state=state).run()
     peer.channel.end_sending()
-
-
-def _bare(stream: trio.SocketStream) -> socket.socket:
-    """The stream's socket without Trio around it, not blocking; the stream is of no use any more."""
-    inner = stream.socket
-    kind = inner.family, inner.type, inner.proto
-    sock = socket.socket(*kind, fileno=inner.detach())
-    sock.settimeout(0)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Trio's choice of 16 KiB costs blobs half as much CPU again
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
-    return sock
 
 
 async def _turn_away(sock: socket.socket, *, encrypted: bool) -> None:

@@ -1,23 +1,24 @@
 """One worker: serve an ASGI application on listening sockets until told to stop. Runs inside the caller's `trio.run`.
 
-Hypercorn's Trio worker does the frame (lifespan, TLS, accept loop, deadline of the drain); the one private name of it
-that we replace is `TCPServer` in `hypercorn.trio.run`, what it calls with each accepted connection. A test holds the
-source of everything we lean on, so an upgrade of Hypercorn fails there first.
+Hypercorn does the application's lifespan. Its accept loop stays out: it wraps each connection into a stream, for a task
+in a task, which costs connections that carry one request a fifth of their CPU.
 """
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Sockets
-from hypercorn.trio import run
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.typing import LifespanState
+from hypercorn.utils import repr_socket_addr
 
 from gateway.logs import get_logger
+from gateway.wire.accepting import accept_from
 from gateway.wire.access_log import AccessLog
 from gateway.wire.census import Census
 from gateway.wire.connection import WireConfig, attend, tls_context
@@ -54,15 +55,37 @@ async def serve(
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = tls_context(str(settings.tls_certificate), str(settings.tls_key))
-    run.TCPServer = attend  # type: ignore[assignment, attr-defined]  # the one injection, see above
-    bound = Sockets([], list(sockets), [])
     async with _access_log(settings.access_log) as access_log, trio.open_nursery() as nursery:
         config = WireConfig(Service(app, settings, census, recall, access_log), tls=tls)
-        worker = partial(run.worker_serve, ASGIWrapper(app), config, sockets=bound, shutdown_trigger=stop.wait)
         nursery.start_soon(census.watch)
         nursery.start_soon(_send_home, stop, census)
-        addresses = await nursery.start(_serve_and_end, worker, nursery.cancel_scope)
-        on_ready([each.replace("http:", "https:", 1) for each in addresses] if tls else addresses)
+        async with _application(app, config) as state, trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                attend_one = partial(attend, config, state)
+                for sock in sockets:
+                    accepting.start_soon(accept_from, sock, connections, attend_one)
+                on_ready([_address(sock, "https" if tls else "http") for sock in sockets])
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + settings.drain_timeout_s
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _application(app: Application, config: WireConfig) -> AsyncIterator[LifespanState]:
+    """The application between its startup and its shutdown, and the state that it gave; raises what these raise."""
+    state: LifespanState = {}
+    lifespan = Lifespan(ASGIWrapper(app), config, state)
+    async with trio.open_nursery() as living:
+        await living.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        yield state
+        await lifespan.wait_for_shutdown()
+        living.cancel_scope.cancel()
+
+
+def _address(sock: socket.socket, scheme: str) -> str:
+    return f"{scheme}://{repr_socket_addr(sock.family, sock.getsockname())}"
 
 
 @asynccontextmanager
@@ -77,13 +100,6 @@ async def _access_log(path: Path | None) -> AsyncIterator[AccessLog | None]:
     finally:
         with trio.CancelScope(shield=True):  # bounded by the log itself
             await Threads(1).run(log.close)
-
-
-async def _serve_and_end(
-    worker: Callable[..., Awaitable[None]], everything: trio.CancelScope, *, task_status: trio.TaskStatus[Sequence[str]]
-) -> None:
-    await worker(task_status=task_status)
-    everything.cancel()
 
 
 def census_for(settings: WireSettings) -> Census:

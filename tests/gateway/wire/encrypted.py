@@ -12,9 +12,9 @@ import trio
 import trustme
 
 from gateway.wire.channel import TlsChannel
-from gateway.wire.connection import _bare, tls_context
+from gateway.wire.connection import tls_context
 from gateway.wire.peer import Peer
-from tests.gateway.wire.loopback import connected
+from tests.gateway.wire.loopback import bare, connected
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 Stream = trio.SSLStream[trio.SocketStream]
@@ -58,7 +58,7 @@ async def connected_encrypted(
     tls = tls or contexts()
     async with connected() as (client, server):
         stream = tls.stream(client)
-        peer = Peer(TlsChannel(_bare(server), tls.server), send_idle_s=send_idle_s)
+        peer = Peer(TlsChannel(bare(server), tls.server), send_idle_s=send_idle_s)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.do_handshake)

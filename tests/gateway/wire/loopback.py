@@ -8,9 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
 from trio.testing import MockClock, open_stream_to_socket_listener
 
 from gateway.wire.census import Census
@@ -40,14 +37,20 @@ async def connected() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStrea
         yield client, server
 
 
+def bare(stream: trio.SocketStream) -> socket.socket:
+    """The stream's socket as our accept loop gives it: without Trio around it and without its options."""
+    inner = stream.socket
+    sock = socket.socket(inner.family, inner.type, inner.proto, fileno=inner.detach())
+    sock.settimeout(0)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+    return sock
+
+
 @asynccontextmanager
 async def connected_peer(*, send_idle_s: float) -> AsyncIterator[tuple[trio.SocketStream, Peer]]:
     """The client's end, and the server's view of it; both are closed at the end."""
     async with connected() as (client, server):
-        inner = server.socket
-        sock = socket.socket(inner.family, inner.type, inner.proto, fileno=inner.detach())
-        sock.settimeout(0)
-        peer = Peer(PlainChannel(sock), send_idle_s=send_idle_s)
+        peer = Peer(PlainChannel(bare(server)), send_idle_s=send_idle_s)
         try:
             yield client, peer
         finally:
@@ -71,7 +74,6 @@ class Gateway:
         self._config = WireConfig(Service(application, self.settings, self.census, recall), tls=tls)
         self._clients = 0
         self._watching = trio.CancelScope()
-        self._application = application
         self._nursery = nursery
 
     @asynccontextmanager
@@ -95,7 +97,7 @@ class Gateway:
             await self.census.watch()
 
     async def _attend(self, stream: trio.SocketStream) -> None:
-        await attend(ASGIWrapper(self._application), self._config, WorkerContext(None), ConnectionState({}), stream)
+        await attend(self._config, {}, bare(stream), "127.0.0.1")
 
 
 async def read_until_closed(client: trio.SocketStream) -> bytes:
