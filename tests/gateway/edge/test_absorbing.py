@@ -47,7 +47,7 @@ async def exchange(handler: Callable[[], Awaitable[Any]], raw: bytes, *, leave: 
     async with trio.open_nursery() as nursery, Gateway(app_with(handler), nursery).connect() as client:
 
         async def ask() -> None:
-            with suppress(trio.BrokenResourceError):  # the server may have heard enough
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the server may have heard enough
                 await client.send_all(raw)
                 if leave:
                     await client.send_eof()
