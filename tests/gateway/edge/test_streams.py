@@ -102,7 +102,7 @@ async def exchange(handler: Callable[[], Awaitable[Any]], raw: bytes) -> bytes:
     async with trio.open_nursery() as nursery, Gateway(app_with(handler), nursery).connect() as client:
 
         async def ask() -> None:
-            with suppress(trio.BrokenResourceError):  # the server may have heard enough
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the server may have heard enough
                 await client.send_all(raw)
                 await client.send_eof()
 
