@@ -3,7 +3,20 @@
 from collections.abc import Callable
 from typing import Final
 
-from bench.cases import blob_get, connections, crowd, fairness, fleet, listings, manifests, mixed, push, ranges, sync
+from bench.cases import (
+    blob_get,
+    collection,
+    connections,
+    crowd,
+    fairness,
+    fleet,
+    listings,
+    manifests,
+    mixed,
+    push,
+    ranges,
+    sync,
+)
 from bench.cases.case import Case, Scale
 
 _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
@@ -17,6 +30,7 @@ _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
     fleet.cases,
     mixed.cases,
     sync.cases,
+    collection.cases,
     listings.cases,
 )
 
