@@ -79,6 +79,8 @@ def judge(head: bytes, *, max_fields: int) -> Head:
     if match is None:
         _complain(head)
     method, target, version, text = match.groups()
+    if not method.isupper():  # they are case-sensitive (RFC 9110, 9.1), and frameworks make `delete` a DELETE
+        raise Refused("methods are written in capital letters")
     if method in _REFUSED_METHODS:
         raise Refused(f"{method.decode('ascii')} is not supported")
     if not target.startswith(b"/") or b"#" in target:
