@@ -357,6 +357,8 @@ def _head(plan: Plan, stable: bytes) -> bytes:
 def _body(memo: _Memo, plan: Plan | None, descriptor: int) -> bytes | FileSpan | list[bytes | FileSpan]:
     if plan is None:
         return FileSpan(descriptor, 0, memo.known.size_bytes)
+    if len(plan.body) == 1 and isinstance(span := plan.body[0], Span):
+        return FileSpan(descriptor, span.start, span.stop)
     return [FileSpan(descriptor, part.start, part.stop) if isinstance(part, Span) else part for part in plan.body]
 
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.oci.conditions import if_none_match
 from gateway.oci.ranges import content_range, if_range, multipart_head, multipart_size, multipart_tail, parse_range
@@ -21,8 +21,7 @@ CHOOSING: Final = frozenset({b"if-none-match", b"if-range", b"range"})
 _BLOB_TYPE: Final = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What a request says about the answer it wants; several lines of one field are joined by a comma."""
 
     method: str
@@ -31,8 +30,7 @@ class Wishes:
     range: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """An answer about a known object, but for the fields that every answer about it has.
 
     `body`: bytes that are sent as they are, and spans of the object, in order; nothing for 304. The same for HEAD,

@@ -10,8 +10,7 @@ A head in order costs two regular expressions (5 us for nine fields); words are 
 """
 
 import re
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from gateway.wire.refusals import Refused
 
@@ -37,8 +36,7 @@ Fields = list[tuple[bytes, bytes]]
 """In order; names in lower case, values without surrounding blanks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A request but for its body. `body_bytes` is None when the body is chunked.
 
     `closes`: the client wants the connection closed after the answer, as every client of HTTP/1.0 does.

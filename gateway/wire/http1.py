@@ -106,7 +106,7 @@ class Http1:
 
     async def _replay(self, head: Head, answer: Recalled) -> bool:
         """Send what was remembered; True when the connection goes on."""
-        begun = trio.current_time()
+        begun = 0.0 if self._service.access_log is None else trio.current_time()
         closes = head.closes or self._service.census.closing
         begin = b"".join((answer.head, date_line(), CLOSE if closes else b"", END))
         try:
@@ -114,8 +114,10 @@ class Http1:
                 await self._peer.send(begin + answer.body)
             else:
                 await self._peer.send(begin, more=True)
-                parts = (answer.body,) if isinstance(answer.body, FileSpan) else answer.body
-                await self._send_parts(parts)
+                if isinstance(answer.body, FileSpan):
+                    await self._peer.send_file(answer.body, threads=self._service.threads)
+                else:
+                    await self._send_parts(answer.body)
         except FileTooShort as error:
             raise AnswerCut from error
         finally:

@@ -111,9 +111,9 @@ class Peer:
         """Send a span of a file; reading it from the disk takes a thread. Raises as `send`, and `FileTooShort`."""
         self._begin()
         try:
-            rest = self._send_file_nowait(span)  # a short span leaves without a clock being set
-            if rest.stop > rest.start:
-                await self._send_rest_of_file(rest, threads)
+            sent = self._send_file_nowait(span)  # a short span leaves without a clock being set
+            if sent < span.stop - span.start:
+                await self._send_rest_of_file(span._replace(start=span.start + sent), threads)
         except PeerGone:
             raise
         except (OSError, trio.ClosedResourceError) as error:
@@ -155,15 +155,13 @@ class Peer:
         if patience.over:
             self._stall()
 
-    def _send_file_nowait(self, span: FileSpan) -> FileSpan:
-        """Send what leaves at once; gives the rest of the span."""
+    def _send_file_nowait(self, span: FileSpan) -> int:
+        """Send what leaves at once; how many bytes that were."""
         if span.stop <= span.start:
-            return span
+            return 0
         if isinstance(self.channel, PlainChannel):
-            sent = send_turn_nowait(self.channel, span)
-        else:
-            sent = send_small_nowait(self.channel, span)
-        return FileSpan(span.descriptor, span.start + sent, span.stop)
+            return send_turn_nowait(self.channel, span)
+        return send_small_nowait(self.channel, span)
 
     async def _send_rest_of_file(self, span: FileSpan, threads: Threads) -> None:
         with Patience(self._send_idle_s) as patience:

@@ -2,15 +2,16 @@
 
 A server that was told of one asks it before the application, for GET and HEAD requests without a body. What it gives
 is sent as it is, so it must be byte for byte what the application would answer at that instant.
+
+The values are named tuples: a frozen dataclass of five fields costs 1.2 us to make, a tuple 0.3, and an answer out of
+memory makes several.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class FileSpan:
+class FileSpan(NamedTuple):
     """Bytes [start, stop) of an open file; the descriptor stays open until the answer is released."""
 
     descriptor: int
@@ -18,8 +19,7 @@ class FileSpan:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request as the server read it: no body, one meaning (see `heads`), and nothing decoded."""
 
     method: bytes
@@ -35,8 +35,7 @@ def nothing_to_release() -> None:
     """For answers that hold no file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(NamedTuple):
     """A whole answer."""
 
     status: int
