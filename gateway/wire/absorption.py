@@ -33,6 +33,8 @@ BUFFER_BYTES: Final = 512 * 1024
 """Received, hashed and written at once."""
 TURN_BYTES: Final = 8 * 1024 * 1024
 """After so many bytes a thread that others wait for is given back: some 10 ms of work."""
+_CALL_BYTES: Final = 64 * 1024
+"""What receiving and passing on count for at least in a turn, however little they bring."""
 _LINGER_S: Final = 0.02
 """How long a thread waits for a client in full flow: a hop to the loop and back costs as much CPU as 64 KiB."""
 _FLOW_BYTES: Final = 64 * 1024
@@ -42,6 +44,9 @@ _BATCH_BYTES: Final = 128 * 1024
 _BATCH_S: Final = 0.004
 """How long for, at most: as soon as that much is there, or the sender's window is full, it goes on (SO_RCVLOWAT). At
 100 MB/s this saves two thirds of the CPU."""
+_SLOW_BYTES: Final = 4 * 1024
+"""What that wait must bring: a client below 1 MB/s is waited for on the loop, where its patience runs. Without this one
+that drips a byte per wait held a thread for hours."""
 _MOMENT_S: Final = 0.02
 """The same on the loop, for a client whose last turns did not fill a buffer: a client at 20 MB/s costs a third of the
 CPU that it would, and one that drips gets fifty turns per second at most."""
@@ -146,6 +151,7 @@ class _Absorption:
 
     def _receive_all(self, buffer: memoryview) -> bool:
         flow = turn = 0
+        has_waited = False
         while not self._framing.done:
             received = self._receive(buffer)
             if not received:
@@ -154,12 +160,17 @@ class _Absorption:
                 flow = 0
                 continue
             flow += received
-            turn += received
+            turn += max(received, _CALL_BYTES)
             if turn >= TURN_BYTES:
                 if self._threads.are_wanted:
                     return False
                 turn = 0
-            if flow > _FLOW_BYTES and received < _BATCH_BYTES and not self._framing.done:
+            if has_waited and received < _SLOW_BYTES:
+                return True
+            has_waited = flow > _FLOW_BYTES and received < _BATCH_BYTES and not self._framing.done
+            if has_waited:
+                if self._threads.are_wanted:
+                    return True
                 with self._batch():
                     self._peer.channel.poll_readable(_BATCH_S)
         return False

@@ -366,6 +366,39 @@ async def test_more_bodies_than_threads() -> None:
     assert short.body == BODY[:1000]
 
 
+class Dripping(Taken):
+    """A sink whose client sends a byte more each time, so that there is always something to receive."""
+
+    def __init__(self, client: trio.SocketStream) -> None:
+        super().__init__(self._drip)
+        self._socket = client.socket
+
+    def _drip(self, call: int) -> None:
+        assert call < 1000, "nobody else got the thread"
+        os.write(self._socket.fileno(), b"x")
+
+
+@pytest.mark.parametrize("begun_with", [1, 100_000])
+async def test_dripping_holds_no_thread(begun_with: int) -> None:
+    """Whoever drips without a pause, also after full flow, gives the thread to those who wait for one."""
+    threads = BodyThreads(1)
+    short = Taken()
+    async with (
+        connected_peer(send_idle_s=1) as (client, peer),
+        connected_peer(send_idle_s=1) as (short_client, short_peer),
+        trio.open_nursery() as nursery,
+    ):
+        dripping = Dripping(client)
+        await client.send_all(BODY[:begun_with])
+        nursery.start_soon(lambda: take(peer, framing_of(1 << 30), dripping, threads=threads))
+        while not dripping.calls:
+            await trio.lowlevel.checkpoint()
+        await short_client.send_all(b"short")
+        await take(short_peer, framing_of(5), short, threads=threads)
+        nursery.cancel_scope.cancel()
+    assert short.body == b"short"
+
+
 # --- TLS ------------------------------------------------------------------------------------------------------------
 
 
