@@ -23,9 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from gateway.logs import get_logger
+
+T = TypeVar("T", bytes, bytes | str)
 
 _log = get_logger(__name__)
 
@@ -38,6 +40,9 @@ _INTERVAL_S: Final = 1.0
 _STOP_S: Final = 5.0
 _REMEMBERED: Final = 4096
 """Texts whose JSON form is kept; a fleet that pulls asks for the same ones again and again."""
+_REMEMBERED_BYTES: Final = 512
+"""Of each; a longer one is formatted anew each time. Both tables together take 16 MB at most: without this bound a
+stranger could fill them with a quarter of a gigabyte."""
 _TARGET_CHARS: Final = 2048
 _AGENT_CHARS: Final = 256
 _MODE: Final = 0o640
@@ -142,16 +147,14 @@ class AccessLog:
             _log.warning("access_log_stuck", path=str(self._path), lost=len(self._pending))
 
     def _text(self, value: bytes | str) -> str:
-        if len(self._texts) >= _REMEMBERED:
-            self._texts.clear()
         text = value.decode("latin-1") if isinstance(value, bytes) else value
-        self._texts[value] = written = json.dumps(text[:_AGENT_CHARS])
+        written = json.dumps(text[:_AGENT_CHARS])
+        _remember(self._texts, value, written)
         return written
 
     def _target(self, target: bytes) -> str:
-        if len(self._targets) >= _REMEMBERED:
-            self._targets.clear()
-        self._targets[target] = written = json.dumps(without_secrets(target)[:_TARGET_CHARS])
+        written = json.dumps(without_secrets(target)[:_TARGET_CHARS])
+        _remember(self._targets, target, written)
         return written
 
     def _work(self) -> None:
@@ -203,6 +206,14 @@ class AccessLog:
                 _log.warning("access_log_not_written", path=str(self._path), error=str(error))
             return False
         return True
+
+
+def _remember(table: dict[T, str], value: T, written: str) -> None:
+    if len(value) > _REMEMBERED_BYTES:
+        return
+    if len(table) >= _REMEMBERED:
+        table.clear()
+    table[value] = written
 
 
 def without_secrets(target: bytes) -> str:

@@ -147,6 +147,20 @@ def test_many_new_targets_and_agents_take_bounded_memory(tmp_path: Path, monkeyp
             assert len(log._texts) <= 10
 
 
+def test_long_targets_and_agents_are_not_remembered(tmp_path: Path) -> None:
+    """A stranger chooses them, up to 32 KiB each: they are written, shortened, and no copy stays here."""
+    path = tmp_path / "access.log"
+    with AccessLog(path) as log:
+        note(log, b"/" + b"t" * 30_000, user_agent=b"a" * 30_000)
+        assert not log._targets
+        assert all(len(text) < 100 for text in log._texts)
+
+    (line,) = lines(path)
+    assert line["target"].startswith("/tttt")
+    assert line["user_agent"].startswith("aaaa")
+    assert len(json.dumps(line)) < 4096
+
+
 @pytest.mark.slow
 def test_a_line_costs_little(tmp_path: Path) -> None:
     """At most 4 us of the loop's CPU per line, the best of some batches; it is 0.5 us on a machine of 2026."""
