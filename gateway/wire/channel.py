@@ -56,6 +56,10 @@ class Channel(Protocol):
         """
         ...
 
+    def send_both_nowait(self, first: Buffer, second: Buffer) -> int:
+        """As `send_nowait` for two buffers that leave together; after 0 the same two, joined, must come next."""
+        ...
+
     async def wait_readable(self) -> None:
         """Until `recv...` may have something, or fails."""
         ...
@@ -110,6 +114,13 @@ class PlainChannel:
         """See `Channel`."""
         try:
             return self.socket.send(data, socket.MSG_MORE if more else 0)
+        except BlockingIOError:
+            return 0
+
+    def send_both_nowait(self, first: Buffer, second: Buffer) -> int:
+        """See `Channel`."""
+        try:
+            return self.socket.sendmsg((first, second))
         except BlockingIOError:
             return 0
 
@@ -207,6 +218,10 @@ class TlsChannel:
         except ssl.SSLWantReadError:
             self._send_needs = select.POLLIN
         return 0
+
+    def send_both_nowait(self, first: Buffer, second: Buffer) -> int:
+        """See `Channel`. One record takes both where it can."""
+        return self.send_nowait(b"".join((first, second)))
 
     async def wait_readable(self) -> None:
         """See `Channel`. Returns at once while decrypted bytes wait."""

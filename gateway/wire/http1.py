@@ -4,6 +4,7 @@ Sequential by design: one task per connection (and one for the handler of the mo
 (pipelining) waits in `Peer.unread`. Whoever remembers answers (`recall`) is asked before the application.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,11 @@ from gateway.wire.threads import Threads
 
 _HEAD_READ_BYTES: Final = 16 * 1024
 """Most heads are below 2 KiB; what comes with them is the start of a body."""
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n){1,8}")
+"""Before a request: a mistake of old clients, to be forgiven (RFC 9112, 2.2). More of them are no mistake."""
+_AHEAD_BYTES: Final = 64 * 1024
+"""What a client may send ahead of the answer: requests, behind a body whose end only its framing tells. With more it is
+closed, or clients that do not read would have half a megabyte each here."""
 _RECALLED_METHODS: Final = frozenset({b"GET", b"HEAD"})
 _IN_A_ROW: Final = 8
 """Requests that a connection may have answered without giving way to others: below half a millisecond."""
@@ -112,12 +118,11 @@ class Http1:
         try:
             if isinstance(answer.body, bytes):
                 await self._peer.send(begin + answer.body)
+            elif isinstance(answer.body, FileSpan):
+                await self._peer.send_with_file(begin, answer.body, threads=self._service.threads)
             else:
                 await self._peer.send(begin, more=True)
-                if isinstance(answer.body, FileSpan):
-                    await self._peer.send_file(answer.body, threads=self._service.threads)
-                else:
-                    await self._send_parts(answer.body)
+                await self._send_parts(answer.body)
         except FileTooShort as error:
             raise AnswerCut from error
         finally:
@@ -126,11 +131,11 @@ class Http1:
         return not closes
 
     async def _send_parts(self, parts: Sequence[bytes | FileSpan]) -> None:
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             if isinstance(part, FileSpan):
                 await self._peer.send_file(part, threads=self._service.threads)
-            else:
-                await self._peer.send(part, more=True)
+            else:  # the kernel holds back what more is to follow, for 200 ms: so not the last
+                await self._peer.send(part, more=number < len(parts))
 
     async def _ask_application(self, head: Head) -> bool:
         framing = framing_of(head.body_bytes)
@@ -159,8 +164,10 @@ class Http1:
     async def _settle(self, exchange: Exchange, framing: Framing, *, reusable: bool) -> bool:
         """After the answer: take what is left of the body, within bounds; True when the connection goes on."""
         max_bytes, max_s = self._settings.early_answer_bytes, self._settings.early_answer_s
-        if reusable:
-            return framing.done or await exchange.drain(max_bytes=max_bytes, max_s=max_s)
+        if reusable and not framing.done and not await exchange.drain(max_bytes=max_bytes, max_s=max_s):
+            return False
+        if reusable and len(self._peer.unread) <= _AHEAD_BYTES:
+            return True
         if not framing.done or self._peer.unread:
             await self._peer.linger(max_bytes=max_bytes, max_s=max_s)
         return False
@@ -180,6 +187,7 @@ class Http1:
         with trio.move_on_after(self._settings.header_timeout_s):
             while True:
                 searched = len(self._peer.unread)
+                await trio.lowlevel.checkpoint()  # whoever sends without a pause is not alone, nor endlessly patient
                 if not await self._peer.fill(_HEAD_READ_BYTES):
                     return None  # it left in the middle of a sentence
                 end = self._end_of_head(searched=searched)
@@ -188,8 +196,9 @@ class Http1:
         raise Refused(f"the request's head took longer than {self._settings.header_timeout_s} s", status=408)
 
     def _end_of_head(self, *, searched: int) -> int | None:
-        while self._peer.unread.startswith(b"\r\n"):  # a mistake of old clients, to be forgiven (RFC 9112, 2.2)
-            self._peer.unread, searched = self._peer.unread[2:], 0
+        empty = _EMPTY_LINES.match(self._peer.unread)
+        if empty is not None:
+            self._peer.unread, searched = self._peer.unread[empty.end() :], 0
         if not self._peer.unread:
             return None
         return find_end(self._peer.unread, searched=searched, limit=self._settings.header_bytes)

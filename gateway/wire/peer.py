@@ -13,7 +13,7 @@ import trio
 
 from gateway.wire.channel import Buffer, Channel, PlainChannel
 from gateway.wire.encrypted_sending import send_encrypted, send_small_nowait
-from gateway.wire.file_sending import send_file, send_turn_nowait
+from gateway.wire.file_sending import read_short_nowait, send_file, send_turn_nowait
 from gateway.wire.patience import PROGRESS_BYTES, Patience
 from gateway.wire.recall import FileSpan
 from gateway.wire.threads import Threads
@@ -114,6 +114,24 @@ class Peer:
             sent = self._send_file_nowait(span)  # a short span leaves without a clock being set
             if sent < span.stop - span.start:
                 await self._send_rest_of_file(span._replace(start=span.start + sent), threads)
+        except PeerGone:
+            raise
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerGone("the client left while it was answered") from error
+        self._broken = False
+
+    async def send_with_file(self, begin: bytes, span: FileSpan, *, threads: Threads) -> None:
+        """Send `begin` and a span of a file behind it, together where they are short. Raises as `send_file`."""
+        short = read_short_nowait(span)
+        if short is None:
+            await self.send(begin, more=span.stop > span.start)
+            await self.send_file(span, threads=threads)
+            return
+        self._begin()
+        try:
+            sent = self.channel.send_both_nowait(begin, short)
+            if sent < len(begin) + len(short):
+                await self._send_rest(memoryview(b"".join((begin, short)))[sent:])
         except PeerGone:
             raise
         except (OSError, trio.ClosedResourceError) as error:
