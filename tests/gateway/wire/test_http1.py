@@ -1,12 +1,14 @@
 """Requests one after another on a connection: keep-alive, pipelining, timeouts, refusals, early answers."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from gateway.wire import http1
 from gateway.wire.census import LAST_CALL_S
 from tests.gateway.wire.loopback import Gateway, read_until_closed
 
@@ -57,6 +59,64 @@ async def test_a_request_may_come_byte_by_byte(gateway: Gateway) -> None:
         await client.send_eof()
 
         assert await bodies(client) == [b"/read"]
+
+
+async def test_a_flood_of_empty_lines_is_no_request(gateway: Gateway) -> None:
+    """A few before a request are forgiven, endless ones are not: they held the event loop until the worker was killed.
+
+    The sender's first pause would have been the first turn of anybody else.
+    """
+    async with gateway.connect() as client, gateway.connect() as other, trio.open_nursery() as nursery:
+        await client.send_all(b"\r\n" * 8 + GET)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+        async def flood() -> None:
+            with suppress(trio.BrokenResourceError):
+                for _ in range(1000):
+                    await client.send_all(b"\r\n" * 8192)
+                raise AssertionError("sixteen megabytes of empty lines were read")
+
+        nursery.start_soon(flood)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 400 ")
+        await other.send_all(GET)
+        assert (await other.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_empty_lines_one_by_one_take_no_longer_than_a_head(autojump_clock: MockClock, gateway: Gateway) -> None:
+    """However they come, the time for a request's head runs."""
+    async with gateway.connect() as client, trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await client.send_all(b"\r\n")
+                    await trio.sleep(0.1)
+
+        nursery.start_soon(drip)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 408 ")
+        assert trio.current_time() == pytest.approx(gateway.settings.header_timeout_s, abs=0.5)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("ahead", "answered"), [(10, 11), (1000, 1)])
+async def test_what_is_sent_ahead_is_bounded(ahead: int, answered: int, nursery: trio.Nursery) -> None:
+    """Requests behind a chunked body come with its end; so many that they would fill our memory end the connection."""
+    is_sent = trio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await is_sent.wait()  # so that the body's end and all behind it are there at once
+        await echo(scope, receive, send)
+
+    put = b"PUT /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    get = GET[:-2] + b"X-Long: " + b"x" * 100 + b"\r\n\r\n"
+    assert 10 * len(get) < http1._AHEAD_BYTES < 1000 * len(get)
+    async with Gateway(app, nursery).connect() as client:
+        await client.send_all(put)
+        await client.send_all(b"3\r\nabc\r\n0\r\n\r\n" + ahead * get)
+        await client.send_eof()
+        is_sent.set()
+
+        assert len(await bodies(client)) == answered
 
 
 @pytest.mark.parametrize("request_", [GET[:-2] + b"Connection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"])

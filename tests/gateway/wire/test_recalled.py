@@ -1,6 +1,7 @@
 """Answers that somebody remembers: sent as they are, in place of the application's, and released exactly once."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO, Any
@@ -117,6 +118,24 @@ async def test_a_file_is_sent_with_its_frame(nursery: trio.Nursery, file: IO[byt
     assert first.partition(b"\r\n\r\n")[2] == expected
     assert second.partition(b"\r\n\r\n")[2] == expected
     assert memory.released == 2
+
+
+@pytest.mark.parametrize("kind", ["empty", "bytes_last"])
+async def test_the_last_part_is_not_held_back(kind: str, nursery: trio.Nursery, file: IO[bytes]) -> None:
+    """Whatever an answer ends with leaves at once: the kernel waits 200 ms with what is said to go on."""
+    span = FileSpan(file.fileno(), 0, 0) if kind == "empty" else FileSpan(file.fileno(), 0, 8)
+    memory = Memory(span, 0) if kind == "empty" else Memory([b"begin", span, b"end"], 16)
+    took = []
+    async with Gateway(application, nursery, recall=memory).connect() as client:
+        for _ in range(5):
+            began = time.perf_counter()
+            await client.send_all(GET)
+            said = b""
+            while not said.endswith(b"end" if memory.size_bytes else b"\r\n\r\n"):
+                said += await client.receive_some()
+            took.append(time.perf_counter() - began)
+
+    assert min(took) < 0.03
 
 
 async def test_a_file_that_is_too_short_cuts_the_answer(nursery: trio.Nursery, file: IO[bytes]) -> None:
