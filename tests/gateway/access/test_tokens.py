@@ -6,6 +6,7 @@ import hmac
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -19,7 +20,7 @@ from gateway.access.actions import ALL_ACTIONS, Action
 from gateway.access.errors import InvalidToken
 from gateway.access.keyring import LEEWAY_S, PUBLISH_AHEAD_S
 from gateway.access.principal import ANONYMOUS, Principal, TokenAccess
-from gateway.access.tokens import MAX_TOKEN_BYTES, Claims, fitting
+from gateway.access.tokens import MAX_TOKEN_BYTES, Claims, TokenIssuer, fitting
 from storage import AccountRecord, Database
 from tests.gateway.access.house import START, Clock, House
 
@@ -382,3 +383,46 @@ def _part(raw: bytes) -> str:
 async def _refused(house: House, token: str) -> None:
     with pytest.raises(InvalidToken):
         await house.issuer.verify(token)
+
+
+async def test_the_same_question_gets_the_same_token_for_a_while(house: House) -> None:
+    """A fleet shares one token, which tells what it has left; after ten seconds there is another."""
+    first = house.issuer.issue(Principal(ALICE), access=PULL, catalog=False)
+    house.clock.now += 9
+    again = house.issuer.issue(Principal(ALICE), access=PULL, catalog=False)
+    house.clock.now += 1
+    later = house.issuer.issue(Principal(ALICE), access=PULL, catalog=False)
+
+    assert (again.text, again.issued_at, again.expires_in_s) == (first.text, START, 291)
+    assert later.text != first.text
+    assert (later.issued_at, later.expires_in_s) == (START + 10, 300)
+
+
+@pytest.mark.parametrize(
+    ("principal", "access", "catalog"),
+    [
+        (ANONYMOUS, PULL, False),
+        (Principal(replace(ALICE, epoch=ALICE.epoch + 1)), PULL, False),
+        (Principal(replace(ALICE, id=ALICE.id + 1)), PULL, False),
+        (Principal(ALICE, credential_id=1), PULL, False),
+        (Principal(ALICE), (), False),
+        (Principal(ALICE), (replace(PULL[0], repository_id=PULL[0].repository_id + 1),), False),
+        (Principal(ALICE), PULL, True),
+    ],
+)
+async def test_whatever_differs_is_another_token(
+    house: House, principal: Principal, access: tuple[TokenAccess, ...], *, catalog: bool
+) -> None:
+    """Nobody is given a token that says more, less or something else than what was computed for them now."""
+    shared = house.issuer.issue(Principal(ALICE), access=PULL, catalog=False)
+
+    assert house.issuer.issue(principal, access=access, catalog=catalog).text != shared.text
+
+
+async def test_tokens_of_the_shortest_life_are_never_shared(house: House) -> None:
+    """TOK-10: what is handed out has a minute to live."""
+    issuer = TokenIssuer(house.keyring, service="sluice", lifetime_s=60, clock=house.clock)
+    first, second = (issuer.issue(ANONYMOUS, access=PULL, catalog=False) for _ in range(2))
+
+    assert first.text != second.text
+    assert second.expires_in_s == 60

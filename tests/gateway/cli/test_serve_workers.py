@@ -213,7 +213,7 @@ def test_a_name_without_a_dot_needs_a_port(address: str, host: str) -> None:
 
 
 def test_connections_are_fewer_where_descriptors_are_few(tmp_path: Path) -> None:
-    """With a hard limit of 512 files a worker takes 128 connections, and says so once."""
+    """With a hard limit of 512 files a worker takes 96 connections beside the 64 files it keeps, and says so once."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 512));"
         "from gateway.cli import serve, main;"
@@ -234,4 +234,4 @@ def test_connections_are_fewer_where_descriptors_are_few(tmp_path: Path) -> None
     assert ended.returncode == 0, ended.stderr
     events = [json.loads(line) for line in ended.stderr.splitlines()]
     (limited,) = [event for event in events if event["event"] == "connections_limited"]
-    assert (limited["configured"], limited["effective"], limited["open_files"]) == (10_000, 128, 512)
+    assert (limited["configured"], limited["effective"], limited["open_files"]) == (10_000, 96, 512)

@@ -91,6 +91,32 @@ async def test_a_cancelled_loop_closes_its_listener(listener: socket.socket, gue
     client.close()
 
 
+async def test_who_waits_at_the_end_is_still_accepted(listener: socket.socket, guests: Guests) -> None:
+    """Clients that the kernel has taken in for us would see a reset when the listener closes."""
+    async with trio.open_nursery() as nursery:
+        accepting = await nursery.start(accept_within_scope, listener, nursery, guests)
+        clients = connect(listener, 150)  # the loop does not see them before it is cancelled
+        accepting.cancel()
+    assert len(guests.socks) == 150
+    for sock, client in zip(guests.socks, clients, strict=True):
+        sock.send(b"x")
+        assert client.recv(1) == b"x"
+        client.close()
+
+
+async def accept_within_scope(
+    listener: socket.socket,
+    nursery: trio.Nursery,
+    guests: Guests,
+    *,
+    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """The loop in a scope of its own, as a worker has it."""
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await accept_from(listener, nursery, guests.attend)
+
+
 async def test_without_descriptors_newcomers_wait(
     nursery: trio.Nursery, listener: socket.socket, guests: Guests
 ) -> None:
