@@ -51,13 +51,13 @@ def test_it_takes_content_and_outlives_the_suite(registry: SluiceServer, tmp_pat
     [
         ("127.0.0.1:5000", "is not http"),
         ("ftp://127.0.0.1", "is not http"),
-        (f"http://127.0.0.1:{free_port()}", "does not answer"),
+        ("http://127.0.0.1:{free_port}", "does not answer"),
     ],
 )
 def test_what_is_no_registry_is_refused(url: str, why: str, tmp_path: Path) -> None:
     """A URL that cannot be used says why."""
     with pytest.raises(ContenderFailed, match=why):
-        Url(url).start(Start(tmp_path, FREE))
+        Url(url.format(free_port=free_port())).start(Start(tmp_path, FREE))
 
 
 def test_a_plain_url_has_no_tls_case(tmp_path: Path) -> None:
