@@ -16,6 +16,7 @@ MAX_RANGES: Final = 64
 """Ranges in one request (BG-06). podman was seen to send 16; each costs a part header and a seek."""
 
 _RANGE: Final = re.compile(r"([0-9]*)-([0-9]*)")
+_MAX_COMMAS: Final = 1000  # empty elements are allowed (RFC 9110, 5.6.1), so these can be more than ranges
 _ONE_RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
 _CHUNK: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(\*|[0-9]{1,18}))?")
 _BEYOND: Final = 10**18  # larger than any blob; digits beyond 18 are not worth converting, and int() has a limit
@@ -42,14 +43,14 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[Span, ...] | None:
     unit, _, listed = header.partition("=")
     if unit.lower() != "bytes":
         return None
+    if (commas := listed.count(",")) > _MAX_COMMAS:
+        raise _too_many(commas + 1)
     specs = [spec for each in listed.split(",") if (spec := each.strip(" \t"))]
     matches = [match for spec in specs if (match := _RANGE.fullmatch(spec)) and spec != "-"]
     if not specs or len(matches) != len(specs):
         return None
     if len(specs) > MAX_RANGES:
-        raise RegistryError(
-            Code.UNSUPPORTED, f"{len(specs)} ranges asked, at most {MAX_RANGES} are served at once", status=400
-        )
+        raise _too_many(len(specs))
     spans = [span for match in matches if (span := _span(match[1], match[2], size_bytes))]
     if not spans:
         raise range_not_satisfiable(
@@ -57,6 +58,11 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[Span, ...] | None:
             headers={"Content-Range": f"bytes */{size_bytes}"},
         )
     return _without_overlap(spans)
+
+
+def _too_many(count: int) -> RegistryError:
+    message = f"{count} ranges asked, at most {MAX_RANGES} are served at once"
+    return RegistryError(Code.UNSUPPORTED, message, status=400)
 
 
 def if_range(header: str | None, digest: Digest) -> bool:

@@ -6,7 +6,8 @@ resting costs no timer of its own.
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,10 @@ LAST_CALL_S: Final = 0.25
 across the world; a guess."""
 _LOOK_S: Final = 0.25
 """Between two looks at who rests too long: each costs 0.1 us per resting connection."""
+
+
+_REFUSED_ALOUD: Final = 64
+"""Refusals on their way at once, each with a descriptor of its own beyond the limit; more are just closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Census:
         self._accepted = 0
         self._turned_away = 0
         self._stalled = 0
+        self._refusals = 0
         self._closing = False
         self._alarm = trio.CancelScope()
         self._alarm_at = math.inf
@@ -76,6 +82,15 @@ class Census:
         self._by_address[address] += 1
         self._accepted += 1
         return Guest(address)
+
+    @contextmanager
+    def refusing(self) -> Iterator[bool]:
+        """Around the refusal of a connection that was not admitted: whether there is room to say so."""
+        self._refusals += 1
+        try:
+            yield self._refusals <= _REFUSED_ALOUD
+        finally:
+            self._refusals -= 1
 
     def leave(self, guest: Guest) -> None:
         """Count an admitted connection out."""

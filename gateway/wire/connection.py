@@ -50,7 +50,8 @@ async def attend(config: WireConfig, state: LifespanState, sock: socket.socket, 
     census = config.service.census
     guest = census.admit(address)
     if guest is None:
-        await _turn_away(sock, encrypted=config.tls is not None)
+        with census.refusing() as aloud:
+            await _turn_away(sock, aloud=aloud and config.tls is None)
         return
     try:
         with guest.scope:
@@ -90,10 +91,10 @@ async def _serve(peer: Peer, service: Service, guest: Guest, state: LifespanStat
     peer.channel.end_sending()
 
 
-async def _turn_away(sock: socket.socket, *, encrypted: bool) -> None:
-    """Refuse aloud when there is no room. Over TLS that would cost a handshake, so there it just closes."""
+async def _turn_away(sock: socket.socket, *, aloud: bool) -> None:
+    """Refuse who finds no room; aloud only over plain HTTP, as TLS would cost a handshake. Else it just closes."""
     try:
-        if not encrypted:
+        if aloud:
             with trio.move_on_after(_TURN_AWAY_S), suppress(OSError):
                 sock.send(refusal(503, "too many connections: retry shortly"))
                 await trio.lowlevel.wait_readable(sock)

@@ -115,6 +115,7 @@ class Http1:
         begun = 0.0 if self._service.access_log is None else trio.current_time()
         closes = head.closes or self._service.census.closing
         begin = b"".join((answer.head, date_line(), CLOSE if closes else b"", END))
+        sent_bytes = 0  # of an answer that is cut it is not known
         try:
             if isinstance(answer.body, bytes):
                 await self._peer.send(begin + answer.body)
@@ -123,11 +124,12 @@ class Http1:
             else:
                 await self._peer.send(begin, more=True)
                 await self._send_parts(answer.body)
+            sent_bytes = answer.size_bytes
         except FileTooShort as error:
             raise AnswerCut from error
         finally:
             answer.release()
-            self._note(head, begun, status=answer.status, sent_bytes=answer.size_bytes)
+            self._note(head, begun, status=answer.status, sent_bytes=sent_bytes)
         return not closes
 
     async def _send_parts(self, parts: Sequence[bytes | FileSpan]) -> None:

@@ -272,3 +272,11 @@ def test_the_short_way_for_one_range_comes_to_the_same(first: str, last: str, si
             return error.status
 
     assert read(f"bytes={first}-{last}") == read(f"bytes= {first}-{last}")
+
+
+def test_thousands_of_empty_elements_are_not_looked_at() -> None:
+    """A header of commas costs a look, not thousands of matches."""
+    with pytest.raises(RegistryError) as refused:
+        parse_range("bytes=" + "," * 2000 + "0-1", 10)
+    assert refused.value.status == 400
+    assert parse_range("bytes=" + "," * 900 + "0-1", 10) == (Span(0, 2),)

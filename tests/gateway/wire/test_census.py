@@ -1,5 +1,7 @@
 """Counting connections, sending the longest resting one home, and the last call."""
 
+from contextlib import ExitStack
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -59,6 +61,17 @@ def test_one_address_cannot_take_all() -> None:
     census.leave(guests[0])
     assert census.admit("10.0.0.9") is not None
     assert census.admit("10.0.0.9") is None
+
+
+def test_few_are_refused_aloud_at_once() -> None:
+    """A flood of connections beyond the limit holds 64 descriptors at most; who has been refused makes room."""
+    census = Census(1)
+    with ExitStack() as refused:
+        aloud = [refused.enter_context(census.refusing()) for _ in range(70)]
+    with census.refusing() as later:
+        assert later
+
+    assert aloud == [True] * 64 + [False] * 6
 
 
 async def test_a_newcomer_replaces_the_longest_resting(nursery: trio.Nursery) -> None:
