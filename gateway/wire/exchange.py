@@ -22,12 +22,12 @@ import trio
 from gateway.logs import get_logger
 from gateway.wire.absorption import BodyThreads, Sink, absorb
 from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
+from gateway.wire.file_sending import SendingThreads
 from gateway.wire.framing import Framing, take
 from gateway.wire.heads import Head
 from gateway.wire.peer import Peer, PeerGone
 from gateway.wire.recall import FileSpan
 from gateway.wire.refusals import Refused, refusal
-from gateway.wire.threads import Threads
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -75,7 +75,7 @@ class Exchange:
         framing: Framing,
         *,
         must_close: Callable[[Framing], bool],
-        threads: Threads,
+        threads: SendingThreads,
         bodies: BodyThreads,
     ) -> None:
         self._peer = peer

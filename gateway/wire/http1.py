@@ -16,14 +16,13 @@ from gateway.wire.access_log import AccessLog
 from gateway.wire.answers import CLOSE, END, date_line
 from gateway.wire.census import Census, Guest
 from gateway.wire.exchange import AnswerCut, Application, Exchange, scope_of
-from gateway.wire.file_sending import FileTooShort
+from gateway.wire.file_sending import FileTooShort, SendingThreads
 from gateway.wire.framing import Framing, framing_of
 from gateway.wire.heads import Head, find_end, judge
 from gateway.wire.peer import Peer
 from gateway.wire.recall import Asked, FileSpan, Recall, Recalled
 from gateway.wire.refusals import Refused, refusal
 from gateway.wire.settings import WireSettings
-from gateway.wire.threads import Threads
 
 _HEAD_READ_BYTES: Final = 16 * 1024
 """Most heads are below 2 KiB; what comes with them is the start of a body."""
@@ -46,7 +45,7 @@ class Service:
     census: Census
     recall: Recall | None = None
     access_log: AccessLog | None = None
-    threads: Threads = field(default_factory=Threads)
+    threads: SendingThreads = field(default_factory=SendingThreads)
     """For bytes that would make the loop wait: files on disk, encryption."""
     bodies: BodyThreads = field(default_factory=BodyThreads)
     """For the bodies of uploads."""

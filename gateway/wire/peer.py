@@ -13,10 +13,9 @@ import trio
 
 from gateway.wire.channel import Buffer, Channel, PlainChannel
 from gateway.wire.encrypted_sending import send_encrypted, send_small_nowait
-from gateway.wire.file_sending import read_short_nowait, send_file, send_turn_nowait
+from gateway.wire.file_sending import SendingThreads, read_short_nowait, send_file, send_turn_nowait
 from gateway.wire.patience import PROGRESS_BYTES, Patience
 from gateway.wire.recall import FileSpan
-from gateway.wire.threads import Threads
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -107,7 +106,7 @@ class Peer:
             raise PeerGone("the client left while it was answered") from error
         self._broken = False
 
-    async def send_file(self, span: FileSpan, *, threads: Threads) -> None:
+    async def send_file(self, span: FileSpan, *, threads: SendingThreads) -> None:
         """Send a span of a file; reading it from the disk takes a thread. Raises as `send`, and `FileTooShort`."""
         self._begin()
         try:
@@ -120,7 +119,7 @@ class Peer:
             raise PeerGone("the client left while it was answered") from error
         self._broken = False
 
-    async def send_with_file(self, begin: bytes, span: FileSpan, *, threads: Threads) -> None:
+    async def send_with_file(self, begin: bytes, span: FileSpan, *, threads: SendingThreads) -> None:
         """Send `begin` and a span of a file behind it, together where they are short. Raises as `send_file`."""
         short = read_short_nowait(span)
         if short is None:
@@ -181,7 +180,7 @@ class Peer:
             return send_turn_nowait(self.channel, span)
         return send_small_nowait(self.channel, span)
 
-    async def _send_rest_of_file(self, span: FileSpan, threads: Threads) -> None:
+    async def _send_rest_of_file(self, span: FileSpan, threads: SendingThreads) -> None:
         with Patience(self._send_idle_s) as patience:
             if isinstance(self.channel, PlainChannel):
                 await send_file(self.channel, span, patience=patience, threads=threads)

@@ -12,10 +12,9 @@ from trio.testing import MockClock
 
 from gateway.wire import encrypted_sending
 from gateway.wire.encrypted_sending import SMALL_BYTES, send_small_nowait
-from gateway.wire.file_sending import FileTooShort
+from gateway.wire.file_sending import FileTooShort, SendingThreads
 from gateway.wire.peer import Peer, PeerGone, PeerStalled
 from gateway.wire.recall import FileSpan
-from gateway.wire.threads import Threads
 from tests.gateway.wire.encrypted import VERSIONS, Stream, connected_encrypted, contexts, read
 
 CONTENT = b"".join(b"%07d\n" % number for number in range(3 << 17))
@@ -49,7 +48,7 @@ SIZES = [
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_the_span_arrives_whatever_its_size(file: IO[bytes], version: ssl.TLSVersion) -> None:
     """Around each border of a record, a piece, a buffer and a turn, and from an odd place: these bytes."""
-    threads = Threads()
+    threads = SendingThreads()
     async with connected_encrypted(contexts(version)) as (client, peer), trio.open_nursery() as nursery:
 
         async def send_all() -> None:
@@ -67,7 +66,7 @@ async def test_turns_join_without_a_seam(file: IO[bytes], turn_bytes: int, monke
     """Many turns, and a reader that keeps filling and emptying the socket's buffer between them."""
     monkeypatch.setattr(encrypted_sending, "TURN_BYTES", turn_bytes)
     async with connected_encrypted() as (client, peer), trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=Threads()))
+        nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=SendingThreads()))
         received = bytearray()
         while len(received) < len(CONTENT):
             received += await read(client, min(200_000, len(CONTENT) - len(received)))
@@ -89,7 +88,7 @@ def test_small_spans_leave_from_the_loop_and_large_ones_do_not(file: IO[bytes]) 
     trio.run(ask)
 
 
-async def stall(client: Stream, peer: Peer, file: IO[bytes], threads: Threads, nursery: trio.Nursery) -> None:
+async def stall(client: Stream, peer: Peer, file: IO[bytes], threads: SendingThreads, nursery: trio.Nursery) -> None:
     """Have a large span sent to this client, which reads its beginning and then nothing more."""
     nursery.start_soon(lambda: peer.send_file(span(file, 0, ENDLESS_BYTES), threads=threads))
     await read(client, 100_000)
@@ -97,7 +96,7 @@ async def stall(client: Stream, peer: Peer, file: IO[bytes], threads: Threads, n
 
 async def test_readers_that_do_not_read_hold_no_thread(file: IO[bytes]) -> None:
     """With three stalled readers and one thread, another download runs from its begin to its end."""
-    threads = Threads(1)
+    threads = SendingThreads(1)
     with trio.fail_after(10):
         async with (
             connected_encrypted() as (first, first_peer),
@@ -119,7 +118,7 @@ async def test_readers_that_do_not_read_hold_no_thread(file: IO[bytes]) -> None:
 
 async def test_a_reader_that_takes_nothing_is_given_up(file: IO[bytes], autojump_clock: MockClock) -> None:
     """After the idle time without progress the send ends as stalled, and its thread is long back."""
-    threads = Threads(1)
+    threads = SendingThreads(1)
     async with connected_encrypted(send_idle_s=60) as (_, peer):
         with pytest.raises(PeerStalled):
             await peer.send_file(span(file, 0, ENDLESS_BYTES), threads=threads)
@@ -135,7 +134,7 @@ async def test_a_slow_reader_may_take_forever(file: IO[bytes]) -> None:
     """Progress counts, not the total: pauses of half the idle time, three times as long together, and it is whole."""
     size = 48 << 20
     async with connected_encrypted(send_idle_s=0.5) as (client, peer), trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: peer.send_file(span(file, 0, size), threads=Threads(1)))
+        nursery.start_soon(lambda: peer.send_file(span(file, 0, size), threads=SendingThreads(1)))
         begun = trio.current_time()
         for _ in range(6):
             await trio.sleep(0.25)  # the behaviour of this client
@@ -147,7 +146,7 @@ async def test_a_slow_reader_may_take_forever(file: IO[bytes]) -> None:
 async def test_more_readers_than_threads_all_finish(file: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight readers share two threads; each gets its own part of the file, whole."""
     monkeypatch.setattr(encrypted_sending, "TURN_BYTES", 131072)
-    threads = Threads(2)
+    threads = SendingThreads(2)
     done: list[int] = []
 
     async def download(number: int) -> None:
@@ -173,7 +172,7 @@ async def swallow(client: Stream) -> None:
 
 async def test_an_endless_download_lets_others_have_the_thread(file: IO[bytes]) -> None:
     """One thread, one reader in full flow: a second download is through while the first goes on."""
-    threads = Threads(1)
+    threads = SendingThreads(1)
     with trio.fail_after(10):
         async with (
             connected_encrypted() as (greedy, greedy_peer),
@@ -193,7 +192,7 @@ async def test_cancelling_ends_a_turn_in_its_middle(file: IO[bytes], monkeypatch
     """A turn that would go on for ever ends when its task is cancelled; then the connection is broken for good."""
     monkeypatch.setattr(encrypted_sending, "TURN_BYTES", ENDLESS_BYTES)
     monkeypatch.setattr(encrypted_sending, "_LINGERS", math.inf)
-    threads = Threads(1)
+    threads = SendingThreads(1)
     with trio.fail_after(10):
         async with connected_encrypted() as (client, peer), trio.open_nursery() as nursery:
             sending, ended = trio.CancelScope(), trio.Event()
@@ -218,7 +217,7 @@ async def test_cancelling_ends_a_turn_in_its_middle(file: IO[bytes], monkeypatch
 
 async def test_a_client_that_leaves_ends_the_sending(file: IO[bytes]) -> None:
     """In the middle of the body the client closes without a word: `PeerGone`, and the thread is back."""
-    threads = Threads(1)
+    threads = SendingThreads(1)
     with trio.fail_after(10):
         async with connected_encrypted() as (client, peer), trio.open_nursery() as nursery:
 
@@ -241,7 +240,7 @@ async def test_a_file_that_ends_too_early_is_an_error(missing: int) -> None:
         short.flush()
         async with connected_encrypted() as (_, peer):
             with pytest.raises(FileTooShort):
-                await peer.send_file(span(short, 0, 1000 + missing), threads=Threads())
+                await peer.send_file(span(short, 0, 1000 + missing), threads=SendingThreads())
 
 
 async def test_looking_for_the_client_while_a_thread_sends_harms_nothing(file: IO[bytes]) -> None:
@@ -258,7 +257,7 @@ async def test_looking_for_the_client_while_a_thread_sends_harms_nothing(file: I
                 while len(peer.unread) < len(said):
                     assert await peer.fill(1 << 16)
 
-            nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=Threads()))
+            nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=SendingThreads()))
             nursery.start_soon(say)
             nursery.start_soon(listen)
             assert await read(client, len(CONTENT)) == CONTENT

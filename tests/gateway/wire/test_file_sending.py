@@ -11,10 +11,9 @@ from trio.testing import MockClock
 
 from gateway.wire import file_sending
 from gateway.wire.channel import PlainChannel
-from gateway.wire.file_sending import TURN_BYTES, FileTooShort, send_turn_nowait
+from gateway.wire.file_sending import TURN_BYTES, FileTooShort, SendingThreads, send_turn_nowait
 from gateway.wire.peer import PeerGone, PeerStalled
 from gateway.wire.recall import FileSpan
-from gateway.wire.threads import Threads
 from tests.gateway.wire.loopback import connected_peer
 
 CONTENT = b"".join(b"%07d\n" % number for number in range(3 << 17))
@@ -54,7 +53,7 @@ async def test_the_span_arrives_whatever_its_size(file: IO[bytes]) -> None:
 
         async def send_all() -> None:
             for size in SIZES:
-                await peer.send_file(span(file, 3, 3 + size), threads=Threads())
+                await peer.send_file(span(file, 3, 3 + size), threads=SendingThreads())
                 await peer.send(b"|")
 
         nursery.start_soon(send_all)
@@ -80,7 +79,7 @@ async def test_what_is_not_in_memory_is_read_ahead(file: IO[bytes], monkeypatch:
         assert isinstance(peer.channel, PlainChannel)
         assert send_turn_nowait(peer.channel, span(file, 0, 1000)) == 0
 
-        nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=Threads()))
+        nursery.start_soon(lambda: peer.send_file(span(file, 0, len(CONTENT)), threads=SendingThreads()))
         assert await read(client, len(CONTENT)) == CONTENT
 
     assert read_ahead[0] == 0
@@ -102,7 +101,7 @@ async def test_a_file_that_ends_too_early_is_an_error(missing: int) -> None:
         short.flush()
         async with connected_peer(send_idle_s=60) as (client, peer):
             with pytest.raises(FileTooShort):
-                await peer.send_file(span(short, 0, 1000 + missing), threads=Threads())
+                await peer.send_file(span(short, 0, 1000 + missing), threads=SendingThreads())
             assert await read(client, 1000) == CONTENT[:1000]
 
 
@@ -110,7 +109,7 @@ async def test_a_reader_that_takes_nothing_is_given_up(file: IO[bytes], autojump
     """After the idle time without progress the send ends as stalled."""
     async with connected_peer(send_idle_s=60) as (_, peer):
         with pytest.raises(PeerStalled):
-            await peer.send_file(span(file, 0, 64 << 20), threads=Threads())
+            await peer.send_file(span(file, 0, 64 << 20), threads=SendingThreads())
 
         assert peer.stalled
 
@@ -125,7 +124,7 @@ async def test_a_client_that_leaves_ends_the_sending(file: IO[bytes]) -> None:
 
         nursery.start_soon(leave)
         with trio.fail_after(5), pytest.raises(PeerGone):
-            await peer.send_file(span(file, 0, ENDLESS_BYTES), threads=Threads())
+            await peer.send_file(span(file, 0, ENDLESS_BYTES), threads=SendingThreads())
 
 
 async def test_others_have_their_turn_between(file: IO[bytes]) -> None:
@@ -136,9 +135,31 @@ async def test_others_have_their_turn_between(file: IO[bytes]) -> None:
             while True:
                 await client.receive_some(1 << 20)
 
-        nursery.start_soon(lambda: peer.send_file(span(file, 0, ENDLESS_BYTES), threads=Threads()))
+        nursery.start_soon(lambda: peer.send_file(span(file, 0, ENDLESS_BYTES), threads=SendingThreads()))
         nursery.start_soon(swallow)
         with trio.fail_after(5):
             for _ in range(20):
                 await trio.sleep(0)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_round_of_all_readers_is_bounded() -> None:
+    """Who is alone gets long turns, eight get half a megabyte each, and nobody gets less than is worth a call."""
+    threads = SendingThreads()
+    turns = []
+    for threads.readers in (0, 1, 2, 8, 16, 1000):
+        turns.append(threads.turn_bytes() // 1024)
+
+    assert turns == [2048, 2048, 2048, 512, 256, 256]
+
+
+async def test_readers_are_counted_while_they_are_sent_to(file: IO[bytes]) -> None:
+    """A reader that does not read counts, one that left does not."""
+    threads = SendingThreads()
+    async with connected_peer(send_idle_s=60) as (_, peer), trio.open_nursery() as sending:
+        sending.start_soon(lambda: peer.send_file(span(file, 0, ENDLESS_BYTES), threads=threads))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert threads.readers == 1
+        sending.cancel_scope.cancel()
+
+    assert threads.readers == 0
