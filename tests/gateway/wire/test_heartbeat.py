@@ -9,6 +9,12 @@ from trio.testing import MockClock
 from gateway.wire.heartbeat import Heartbeats
 
 
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Nothing here waits for the kernel, so time may jump at once."""
+    return MockClock(autojump_threshold=0)
+
+
 class Clock:
     """A clock that a test moves."""
 

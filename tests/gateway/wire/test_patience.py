@@ -7,6 +7,12 @@ from trio.testing import MockClock
 from gateway.wire.patience import PROGRESS_BYTES, Patience
 
 
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Nothing here waits for the kernel, so time may jump at once."""
+    return MockClock(autojump_threshold=0)
+
+
 async def test_who_moves_enough_may_take_for_ever(autojump_clock: MockClock) -> None:
     """Enough bytes within the idle time, in however small parts, start the time again."""
     with Patience(60) as patience:
