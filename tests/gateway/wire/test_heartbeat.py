@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Callable
 
+import pytest
 import trio
 from trio.testing import MockClock
 
