@@ -358,7 +358,7 @@ async def test_more_bodies_than_threads() -> None:
     ):
         nursery.start_soon(lambda: take(long_peer, framing_of(None), long, threads=threads))
         nursery.start_soon(flow, long_client)
-        while long.calls < 3:
+        while long.calls < 3:  # noqa: ASYNC110 - a socket or thread tells, no event
             await trio.lowlevel.checkpoint()
         await short_client.send_all(BODY[:1000])
         await take(short_peer, framing_of(1000), short, threads=threads)
@@ -391,7 +391,7 @@ async def test_dripping_holds_no_thread(begun_with: int) -> None:
         dripping = Dripping(client)
         await client.send_all(BODY[:begun_with])
         nursery.start_soon(lambda: take(peer, framing_of(1 << 30), dripping, threads=threads))
-        while not dripping.calls:
+        while not dripping.calls:  # noqa: ASYNC110 - a socket or thread tells, no event
             await trio.lowlevel.checkpoint()
         await short_client.send_all(b"short")
         await take(short_peer, framing_of(5), short, threads=threads)

@@ -27,7 +27,7 @@ async def test_calls_run_elsewhere_and_no_more_than_allowed() -> None:
         for _ in range(3):
             nursery.start_soon(call, results)
         with trio.fail_after(5):
-            while not (len(names) == 2 and threads.are_wanted):
+            while not (len(names) == 2 and threads.are_wanted):  # noqa: ASYNC110 - a socket or thread tells, no event
                 await trio.sleep(0.001)
         release.set()
 
