@@ -192,7 +192,8 @@ def test_tok_09_10_11_12_the_answer(gateway: Served) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value["issued_at"])
     issued = dt.datetime.fromisoformat(value["issued_at"]).timestamp()
     assert abs(issued - time.time()) < 60
-    assert claims(reply)["exp"] - claims(reply)["iat"] == value["expires_in"]
+    lifetime_s = claims(reply)["exp"] - claims(reply)["iat"]
+    assert 0 <= lifetime_s - value["expires_in"] < 10  # one that was made for somebody else tells what it has left
 
 
 def test_tok_13_refresh_token_on_demand_only(gateway: Served, writer: Login) -> None:
