@@ -18,8 +18,8 @@ from bench.records import Machine, Report
 
 DIRECTORY: Final = Path(__file__).parent / "baselines"
 ALLOWED_LEAST: Final = 0.3
-"""What five short rounds cannot see. Two runs of the same code on one quiet afternoon differed by 17 %, because the peer
-moved; this is nearly twice as much."""
+"""What five short rounds cannot see. Two runs of the same code on one quiet afternoon differed by 17 %, because the
+peer moved; this is nearly twice as much."""
 
 
 class BaselineInvalid(Exception):
