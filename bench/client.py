@@ -161,15 +161,6 @@ class Connection:
             self._closes = True  # it may have answered before it closed
         return await self._receive(request.method, keep=keep, hashed=hashed)
 
-    async def send_raw(self, data: bytes | memoryview) -> None:
-        """Send bytes as they are."""
-        await self._send(data)
-
-    async def receive_raw(self, limit_bytes: int) -> bytes:
-        """What comes next, up to a limit; empty at the end of the stream."""
-        count = await self._into(memoryview(self._buffer)[:limit_bytes])
-        return bytes(self._buffer[:count])
-
     # --- sending
 
     async def _send(self, *parts: bytes | memoryview) -> None:

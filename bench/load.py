@@ -69,10 +69,6 @@ class Load:
         """Whether a background job is to end now."""
         return self._stop.is_set()
 
-    async def wait_stopped(self) -> None:
-        """Wait until a background job is to end."""
-        await self._stop.wait()
-
     def answered(self, requests: int, moved_bytes: int) -> None:
         """Count answers that were right, and the bytes of bodies that went either way."""
         self._requests += requests
