@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import zstandard
@@ -125,9 +125,17 @@ class Index:
 
 
 def make_tar(files: Mapping[str, bytes], trees: Iterable[Path] = (), *, links: bool = True) -> bytes:
-    """A layer of these files, a link to each, and whole folders of this machine with their modes and links."""
+    """A layer of these files, a link to each, and whole folders of this machine with their modes and links.
+
+    Folders stand before what is in them, as in layers that real builders make: podman 5.4 copies files of a partial
+    pull side by side, and two copies that both make a missing folder can fail.
+    """
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for folder in sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, CREATED_S
+            tar.addfile(entry)
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.mtime = len(content), 0o755, CREATED_S
