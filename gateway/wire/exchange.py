@@ -177,11 +177,13 @@ class Exchange:
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         fields = [(bytes(name), bytes(value)) for name, value in headers]
-        lines = [opening(status), field_lines(fields), date_line()]
         known = {name.lower(): value for name, value in fields}
+        wants_close = known.get(b"connection", b"").lower() == b"close"
+        # What becomes of the connection is told once, by who knows it: the server.
+        lines = [opening(status), field_lines(each for each in fields if each[0].lower() != b"connection"), date_line()]
         self._without_body = self._without_body or status in _WITHOUT_BODY
         promised = known.get(b"content-length")
-        self._closing = self._closes() or known.pop(b"connection", b"").lower() == b"close"
+        self._closing = self._closes() or wants_close
         if promised is not None and not self._without_body:
             self._left = int(promised)
         elif not self._without_body and self._head.version == b"1.1":
@@ -189,7 +191,7 @@ class Exchange:
             lines.append(b"transfer-encoding: chunked\r\n")
         elif not self._without_body:
             self._closing = True  # the end of the connection is the end of the body
-        if self._closing and b"connection" not in known:
+        if self._closing:
             lines.append(CLOSE)
         lines.append(END)
         self._opening = b"".join(lines)

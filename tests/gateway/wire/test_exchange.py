@@ -48,6 +48,26 @@ async def test_the_scope_describes_the_request(nursery: trio.Nursery) -> None:
     assert seen["client"][0] == seen["server"][0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(("said", "told"), [(b"close", [b"connection: close"]), (b"keep-alive", [])])
+async def test_what_becomes_of_the_connection_is_told_once(
+    nursery: trio.Nursery, said: bytes, told: list[bytes]
+) -> None:
+    """An application that closes is obeyed; its own field never stands beside the server's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({**START, "headers": [*START["headers"], (b"Connection", said)]})
+        await send(BODY)
+
+    async with Gateway(app, nursery).connect() as client:
+        await client.send_all(GET)
+        if said == b"keep-alive":
+            await client.send_eof()
+        head, _, body = (await read_until_closed(client)).partition(b"\r\n\r\n")
+
+    assert body == b"hello"
+    assert [line for line in head.split(b"\r\n") if line.lower().startswith(b"connection")] == told
+
+
 async def test_a_body_comes_in_messages(nursery: trio.Nursery) -> None:
     """The last message says that it is the last; a request without a body has one empty message."""
     messages: list[Any] = []
