@@ -48,8 +48,8 @@ SQL = ("storage/database*.py", "storage/metadata/*", "storage/migrations/*")
 OWNERS = {
     "alembic": SQL,
     "asks": ("gateway/upstream/client.py",),
-    "boto3": ("storage/s3.py",),
-    "botocore": ("storage/s3.py",),
+    "boto3": ("storage/s3_control.py",),
+    "botocore": ("storage/s3_control.py",),
     "hypercorn": ("gateway/wire/*",),
     "jwt": ("gateway/access/tokens.py",),
     "psycopg": SQL,
