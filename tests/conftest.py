@@ -9,6 +9,8 @@ import pytest
 
 from tests import system_packages
 
+pytest_plugins = ["tests.servers.plugin"]
+
 hypothesis.settings.register_profile(
     "sluice",
     deadline=None,  # a busy machine is no bug; pytest-timeout ends what hangs
@@ -21,9 +23,10 @@ KEPT = {"SLUICE_CRASH_ROUNDS", "SLUICE_CLIENTS_DIR"}
 
 
 def pytest_configure() -> None:
-    """Forget what the caller's shell says about Sluice and about proxies: tests talk to loopback, as configured."""
+    """Forget what the caller's shell says about Sluice, S3 and proxies: tests talk to loopback, as configured."""
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or (name.startswith("SLUICE_") and name not in KEPT):
+        ours = name.startswith("SLUICE_") and name not in KEPT
+        if ours or name.startswith("AWS_") or name.lower().endswith("_proxy"):
             del os.environ[name]
 
 

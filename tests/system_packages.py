@@ -25,6 +25,8 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 APT = ("apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120")
 APT_DEADLINE_S = 1200  # a guess: half a gigabyte through a slow mirror
 INSTALL = ("install", "--yes", "--no-install-recommends")
+UNWANTED = {"ceph-mon": ("ceph-mgr-",)}
+"""What apt is told to leave out of a package (a minus at the end says so): a hundred others that it can do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ PROGRAMS = (
     Program("docker-registry", ("docker-registry",), "clients: a second registry as peer and upstream"),
     Program("nginx", ("nginx-light", "nginx"), "protocol: behind a reverse proxy"),
     Program("initdb", ("postgresql",), "postgres", also_in="/usr/lib/postgresql/*/bin"),
+    Program("ceph-mon", ("ceph-mon",), "s3: Ceph's radosgw"),
+    Program("ceph-osd", ("ceph-osd",), "s3: Ceph's radosgw"),
+    Program("radosgw", ("radosgw",), "s3: Ceph's radosgw"),
 )
 
 
@@ -90,9 +95,9 @@ def install() -> None:
     _apt("update")
     packages = sorted({package for program in absent if (package := _available(program))})
     with _services_held_back():
-        if packages and not _apt(*INSTALL, *packages):
+        if packages and not _apt(*_wanted(*packages)):
             for package in packages:
-                _apt(*INSTALL, package)
+                _apt(*_wanted(package))
 
 
 def report() -> list[str]:
@@ -113,6 +118,12 @@ def _available(program: Program) -> str | None:
         if any("(none)" not in line for line in candidates):
             return package
     return None
+
+
+def _wanted(*packages: str) -> list[str]:
+    """The words for apt that install these, and what has to be said about them."""
+    unwanted = [each for package in packages for each in UNWANTED.get(package, ())]
+    return [*INSTALL, *packages, *unwanted]
 
 
 def _apt(*words: str) -> bool:

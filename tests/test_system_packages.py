@@ -49,6 +49,12 @@ def test_nothing_is_said_or_done_when_nothing_is_missing(
     assert system_packages.report() == []
 
 
+def test_the_manager_of_ceph_is_left_out() -> None:
+    """The monitor is installed without the manager that it recommends; nothing is said about it to others."""
+    assert system_packages._wanted("ceph-mon", "radosgw")[-3:] == ["ceph-mon", "radosgw", "ceph-mgr-"]
+    assert system_packages._wanted("skopeo")[-1] == "skopeo"
+
+
 def test_a_program_is_found_only_where_the_distribution_installs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
