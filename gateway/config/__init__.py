@@ -7,7 +7,8 @@ nothing of what the settings are used for.
 from gateway.config.loading import ConfigInvalid, Mistake, load
 from gateway.config.reference import reference
 from gateway.config.rendering import render
-from gateway.config.settings import Access, DirectoryStorage, Garbage, Lane, Limits, Logs, Server, Settings, Storage
+from gateway.config.settings import Access, Garbage, Lane, Limits, Logs, Scrub, Server, Settings, Storage
+from gateway.config.storages import DirectoryStorage, NamedStorage, S3Storage
 
 __all__ = [
     "Access",
@@ -18,6 +19,9 @@ __all__ = [
     "Limits",
     "Logs",
     "Mistake",
+    "NamedStorage",
+    "S3Storage",
+    "Scrub",
     "Server",
     "Settings",
     "Storage",

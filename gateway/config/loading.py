@@ -7,7 +7,6 @@ the key takes.
 
 import difflib
 import json
-import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from gateway.config.schema import ANY_NAME, PREFIX, Key, is_named, keys, section_of
+from gateway.config.overlaps import overlaps
+from gateway.config.schema import ANY_NAME, PREFIX, Key, fits, is_named, keys, sections_of
 from gateway.config.settings import Settings
+from gateway.config.storages import KINDS, UNKNOWN_KIND
 
 OTHER_VARIABLES: Final = {
     "SLUICE_ADMIN_PASSWORD": "password of the administrator that the first start makes; default: a random one",
@@ -32,6 +33,7 @@ OTHER_VARIABLES: Final = {
 _KUBERNETES: Final = re.compile(
     r"SLUICE_(?:[A-Z0-9]+_)*(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9]+)*|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)?)"
 )
+_BOOLEANS: Final = {"true": True, "false": False}  # as TOML writes them, in any case
 _SHOWN_CHARACTERS: Final = 80
 _NAME_ITSELF: Final = "[key]"  # how pydantic says that not the value under a name is wrong, but the name
 _NOTHING: Final = object()
@@ -104,7 +106,7 @@ def load(
     except ValidationError as error:
         mistakes += [_mistake(each, sources) for each in error.errors(include_url=False)]
     else:
-        mistakes += _overlaps(settings, sources)
+        mistakes += _overlapping(settings, sources)
         if not mistakes:
             return settings
     raise ConfigInvalid(mistakes)
@@ -186,6 +188,8 @@ def _read(key: Key, text: str) -> object:
     if key.is_list:
         return [part.strip() for part in text.split(",") if part.strip()]
     for kind in key.kinds:
+        if kind is bool:
+            return _BOOLEANS.get(text.strip().lower(), text)
         if kind in {int, float}:
             try:
                 return kind(text.strip())
@@ -221,25 +225,12 @@ def _merge(into: Tree, tree: Tree) -> None:
             into[name] = value
 
 
-def _overlaps(settings: Settings, sources: Sequence[_Source]) -> list[Mistake]:
-    """Storages in one directory, or inside one another: to each, the objects of the other are garbage."""
+def _overlapping(settings: Settings, sources: Sequence[_Source]) -> list[Mistake]:
     mistakes: list[Mistake] = []
-    seen: dict[str, Path] = {}
-    for name in settings.storage.storages:
-        given = settings.storage.directory(name)
-        try:
-            place = Path(os.path.realpath(given))  # unlike Path.resolve it takes loops of symbolic links as they are
-        except ValueError:  # a name that no file can have: opening the storage says so
-            continue
-        for other, taken in seen.items():
-            if place.is_relative_to(taken) or taken.is_relative_to(place):
-                path = ("storage", "storages", name, "path")
-                source = next((each for each in reversed(sources) if _at(each.tree, path) is not _NOTHING), None)
-                where, called = ("default", ".".join(path)) if source is None else (source.name, source.calls(path))
-                reason = f"is, holds or lies in the directory of storage {other!r}; each storage needs its own"
-                mistakes.append(Mistake(where, called, _shown(str(given)), reason))
-                break
-        seen[name] = place
+    for path, given, reason in overlaps(settings):
+        source = next((each for each in reversed(sources) if _at(each.tree, path) is not _NOTHING), None)
+        where, called = ("default", ".".join(path)) if source is None else (source.name, source.calls(path))
+        mistakes.append(Mistake(where, called, _shown(given), reason))
     return mistakes
 
 
@@ -248,20 +239,42 @@ def _overlaps(settings: Settings, sources: Sequence[_Source]) -> list[Mistake]:
 
 def _mistake(error: Mapping[str, Any], sources: Sequence[_Source]) -> Mistake:
     """A complaint of the models in the words of the operator."""
-    path = tuple(str(part) for part in error["loc"] if part != _NAME_ITSELF)
-    source = _origin(error, sources)
+    place, value = _untagged(error["loc"]), error["input"]
+    if error["type"] == UNKNOWN_KIND:
+        place, value = (*place, "kind"), value.get("kind")
+    missing = error["type"] == "missing"
+    source = _origin(place[:-1] if missing else place, value, sources)
+    path = tuple(str(part) for part in place if part != _NAME_ITSELF)
     name, called = ("default", ".".join(path)) if source is None else (source.name, source.calls(path))
     unknown = error["type"] == "extra_forbidden"
     # An unknown key may be a misspelt secret.
-    given = None if unknown or source is None or _may_be_secret(path) else _shown(error["input"])
-    return Mistake(name, called, given, _unknown(path) if unknown else _reason(error))
+    given = None if unknown or missing or source is None or _may_be_secret(path, value) else _shown(value)
+    return Mistake(name, called, given, _unknown(path, sources) if unknown else _reason(error))
 
 
-def _origin(error: Mapping[str, Any], sources: Sequence[_Source]) -> _Source | None:
+def _untagged(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where an error is, without the kind of section that pydantic puts after the name of a named one."""
+    fields: Mapping[str, Any] = Settings.model_fields
+    for index, part in enumerate(place):
+        field = fields.get(part)
+        if field is None:
+            break
+        kinds = sections_of(field)
+        if is_named(field):
+            return place[: index + 2] + place[index + 3 :] if len(kinds) > 1 and _is_tag(place[index + 2 :]) else place
+        fields = kinds[0].model_fields if kinds else {}
+    return place
+
+
+def _is_tag(rest: tuple[Any, ...]) -> bool:
+    return bool(rest) and rest[0] != _NAME_ITSELF
+
+
+def _origin(place: Sequence[object], given: object, sources: Sequence[_Source]) -> _Source | None:
     """The last source that gave the value in question, else the last that gave any there; None for a default."""
-    there = [(each, _at(each.tree, error["loc"])) for each in reversed(sources)]
+    there = [(each, _at(each.tree, place)) for each in reversed(sources)]
     there = [(each, value) for each, value in there if value is not _NOTHING]
-    same = [each for each, value in there if value == error["input"]]
+    same = [each for each, value in there if value == given]
     return next(iter(same or [each for each, _ in there]), None)
 
 
@@ -276,9 +289,12 @@ def _at(tree: object, path: Sequence[object]) -> object:
     return tree
 
 
-def _may_be_secret(path: tuple[str, ...]) -> bool:
-    """Whether the value at `path` is a secret or could hold one."""
-    return any(key.path[: len(path)] == path[: len(key.path)] for key in keys() if key.is_secret)
+def _may_be_secret(path: tuple[str, ...], value: object) -> bool:
+    """Whether the value at `path` is a secret or could hold one. A number where a table belongs is neither."""
+    secret = [key for key in keys() if key.is_secret and fits(path, key)]
+    if isinstance(value, int | float):
+        secret = [key for key in secret if len(key.path) <= len(path)]
+    return bool(secret)
 
 
 def _shown(value: object) -> str:
@@ -289,23 +305,20 @@ def _shown(value: object) -> str:
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] in {"model_type", "model_attributes_type", "dict_type"}:
         return "must be a table"
+    if error["type"] == "missing":
+        return "must be set"
     message: str = error["msg"]
     return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
-def _unknown(path: tuple[str, ...]) -> str:
+def _unknown(path: tuple[str, ...], sources: Sequence[_Source]) -> str:
     """What an unknown key could have been."""
-    model: type[BaseModel] = Settings
-    inside = iter(path[:-1])
-    for part in inside:
-        field = model.model_fields.get(part)
-        section = section_of(field) if field is not None else None
-        if field is None or section is None:
-            break
-        model = section
-        if is_named(field):
-            next(inside, None)
-    return f"unknown key{_did_you_mean(path[-1], list(model.model_fields))}"
+    known = [key for key in keys() if fits(path[:-1], key) and len(key.path) >= len(path)]
+    if ANY_NAME in known[0].path[: len(path)]:  # which kind of section it stands in, is said beside it
+        given = [_at(each.tree, (*path[:-1], "kind")) for each in reversed(sources)]
+        kind = next((each for each in given if each is not _NOTHING), KINDS[0])
+        known = [key for key in known if key.section.model_fields["kind"].default == kind]
+    return f"unknown key{_did_you_mean(path[-1], list(dict.fromkeys(key.path[len(path) - 1] for key in known)))}"
 
 
 def _did_you_mean(given: str, known: Sequence[str]) -> str:

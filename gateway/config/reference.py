@@ -36,6 +36,11 @@ data = "/var/lib/sluice"
 [storage.storages.archive] # a second storage, for repositories that name it
 path = "/mnt/large/sluice"
 compression = "auto"
+
+[storage.storages.main] # a third, in a bucket
+kind = "s3"
+bucket = "sluice"
+endpoint_url = "https://s3.example:9000"
 ```
 """
 
@@ -46,31 +51,45 @@ def reference() -> str:
     """The page as Markdown."""
     parts = [_INTRODUCTION]
     for path, group in groupby(keys(), key=lambda key: key.path[:-1]):
-        parts.append(_section(path, list(group)))
+        kinds = [list(same) for _, same in groupby(group, key=lambda key: key.section)]
+        parts.append(_section(path, kinds))
     parts.append(_variables())
     return "\n".join(parts)
 
 
-def _section(path: tuple[str, ...], group: list[Key]) -> str:
-    rows = "".join(
+def _section(path: tuple[str, ...], kinds: list[list[Key]]) -> str:
+    """A section; one of several kinds has a table for each, headed by what `kind` is there."""
+    meaning = f"## [{'.'.join(path)}]\n\n"
+    if ANY_NAME in path:
+        names = f"`{ANY_NAME}` is yours to choose: lower-case letters and digits, with single `-` or `_` between."
+        meaning += f"{names}\n\n" if len(kinds) > 1 else ""
+    tables = []
+    for group in kinds:
+        title = f'### kind = "{group[0].field.default}"\n\n' if len(kinds) > 1 else ""
+        tables.append(f"{title}{(group[0].section.__doc__ or '').strip()}\n\n{_table(group)}")
+    return meaning + "\n".join(tables)
+
+
+def _table(group: list[Key]) -> str:
+    return _HEAD + "".join(
         f"| `{key.path[-1]}` | {key.allowed} | {_default(key)} | {_cell(key.field.description)} |\n" for key in group
     )
-    meaning = (group[0].section.__doc__ or "").strip()
-    if ANY_NAME in path:
-        meaning += f" `{ANY_NAME}` is yours to choose: lower-case letters and digits, with single `-` or `_` between."
-    return f"## [{'.'.join(path)}]\n\n{meaning}\n\n{_HEAD}{rows}"
 
 
 def _default(key: Key) -> str:
+    if key.field.is_required():
+        return "must be set"
     value = key.field.get_default(call_default_factory=True)
     if value is None:
         return "not set"
     if key.is_list:
         return "empty" if not value else ", ".join(f"`{each}`" for each in value)
-    return f"`{_written(value)}`"
+    return f"`{_written(value)}`" if value != "" else "empty"
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"{value:_}" if isinstance(value, int) else str(value)
 
 

@@ -66,26 +66,36 @@ class Key:
     def _words(self, kind: Any) -> str:
         if get_origin(kind) is Literal:
             return " or ".join(f"`{value}`" for value in get_args(kind))
+        if kind is bool:
+            return "`true` or `false`"
         if kind in {int, float}:
             return ("whole number" if kind is int else "number") + _bounds(self.field)
         return "list of texts" if self.is_list else "text"
 
 
 def keys(model: type[BaseModel] = Settings, above: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Every key of the tree, in the order in which the models name them."""
+    """Every key of the tree, in the order in which the models name them.
+
+    A path comes several times where sections of several kinds can stand: once for each that has the key.
+    """
     for name, field in model.model_fields.items():
         path = (*above, name)
-        inside = section_of(field)
-        if inside is None:
+        inside = sections_of(field)
+        if not inside:
             yield Key(path, field, model)
-        else:
-            yield from keys(inside, (*path, ANY_NAME) if is_named(field) else path)
+        for each in inside:
+            yield from keys(each, (*path, ANY_NAME) if is_named(field) else path)
 
 
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a section, or of each of a set of named sections; None for a plain value."""
-    kind = get_args(field.annotation)[1] if is_named(field) else field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def sections_of(field: FieldInfo) -> tuple[type[BaseModel], ...]:
+    """The model of a section, or those that each of a set of named sections can have; nothing for a plain value."""
+    kinds = _members(get_args(field.annotation)[1]) if is_named(field) else (field.annotation,)
+    return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def fits(path: tuple[str, ...], key: Key) -> bool:
+    """Whether `path`, with the operator's names in it, is the key's, leads to it, or lies within its value."""
+    return all(want in (ANY_NAME, part) for want, part in zip(key.path, path, strict=False))
 
 
 def is_named(field: FieldInfo) -> bool:

@@ -3,113 +3,48 @@
 `docs/configuration.md` is generated from the descriptions. Knows neither where values come from nor what they do.
 """
 
-import ipaddress
-import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationInfo, field_validator
+
+from gateway.config.fields import (
+    MAX_S,
+    Bytes,
+    Count,
+    DatabaseUrl,
+    ExternalUrl,
+    Listen,
+    Network,
+    Seconds,
+    SecretKey,
+    Section,
+    ServiceName,
+    StorageName,
+    WholeSeconds,
+    Workers,
 )
-
-_YEAR_S: Final = 366 * 86400
-_MAX_S: Final = 100 * _YEAR_S  # later than anybody waits, and far from what a 64-bit column of times overflows at
-_MAX_PORT: Final = 65535
-_MAX_WORKERS: Final = 1024  # far beyond the cores of any machine this runs on
-_MIN_SECRET_CHARS: Final = 32  # 32 characters of hex are 128 bits; less could be guessed
-_HOST: Final = re.compile(r"[A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.%]+\]")
-_SCHEME: Final = re.compile("basic|bearer", re.IGNORECASE)
-_STORAGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")  # no "__": it separates sections in the environment
-
-
-def _listen(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not colon or not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit()) or int(port) > _MAX_PORT:
-        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080 or [::]:8080")
-    return text
-
-
-def _workers(value: object) -> object:
-    # Not a union of types: that reports one mistake as two, each under a key that nobody wrote.
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_WORKERS):
-        return value
-    raise ValueError(f"must be a whole number from 1 to {_MAX_WORKERS}, or auto")
-
-
-def _external_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or "@" in text:
-        raise ValueError("must be a URL such as https://registry.example, without query and user name")
-    if not text.isascii() or not text.isprintable() or set('"\\ ') & set(text):  # every 401 quotes it
-        raise ValueError("must be a URL of printable ASCII, without quotation mark, backslash and space")
-    return text.rstrip("/")
-
-
-def _network(text: str) -> str:
-    ipaddress.ip_network(text)  # its message says what is wrong: "'x' does not appear to be an IPv4 or IPv6 network"
-    return text
-
-
-def _storage_name(text: str) -> str:
-    if not _STORAGE_NAME.fullmatch(text):
-        raise ValueError("must be lower-case letters and digits, with single '-' or '_' between them")
-    return text
-
-
-def _service(text: str) -> str:
-    # It stands in the quoted strings of a challenge, and clients look for the names of schemes in the whole header.
-    if not text.isascii() or not text.isprintable() or '"' in text or "\\" in text:
-        raise ValueError("must be printable ASCII without quotation mark and backslash")
-    if _SCHEME.search(text):
-        raise ValueError("must not contain the word basic or bearer: clients would take it for a challenge")
-    return text
-
-
-def _long_enough(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value()) < _MIN_SECRET_CHARS:
-        raise ValueError(f"must have at least {_MIN_SECRET_CHARS} random characters, as `openssl rand -hex 32` gives")
-    return secret
-
-
-Seconds = Annotated[float, Field(gt=0, le=_MAX_S, allow_inf_nan=False)]
-WholeSeconds = Annotated[int, Field(ge=0, le=_MAX_S)]
-Bytes = Annotated[int, Field(gt=0, le=1 << 50)]
-Count = Annotated[int, Field(gt=0, le=1_000_000)]
-StorageName = Annotated[str, AfterValidator(_storage_name)]
-
-
-class Section(BaseModel):
-    """A section of the tree: frozen, and closed against misspelt keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from gateway.config.storages import DirectoryStorage, NamedStorage, S3Storage
 
 
 class Server(Section):
     """Where the gateway listens and how long it waits for slow peers."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
+    listen: Listen = Field(
         "127.0.0.1:8080", description="Host and port to listen on; loopback until you decide otherwise."
     )
-    workers: Annotated[int | Literal["auto"], PlainValidator(_workers)] = Field(
+    workers: Workers = Field(
         "auto",
         description="Processes, each of which takes every kind of request; `auto`: one per core that the gateway may "
         "use. More than one per core bring nothing.",
     )
-    external_url: Annotated[str, AfterValidator(_external_url)] | None = Field(
+    external_url: ExternalUrl | None = Field(
         None, description="How clients reach the gateway, such as https://registry.example; default: from the request."
     )
     server_names: tuple[str, ...] = Field(
         (), description="Host names that clients may use; empty accepts any. Others are answered 421."
     )
-    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+    trusted_proxies: tuple[Network, ...] = Field(
         (), description="Addresses or networks whose X-Forwarded-* headers are believed; nobody by default."
     )
     tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain; turns TLS on.")
@@ -147,18 +82,6 @@ class Server(Section):
         return value
 
 
-class DirectoryStorage(Section):
-    """A named storage in a directory."""
-
-    kind: Literal["directory"] = Field(
-        "directory", description="Where the bytes lie; a directory is the only kind yet."
-    )
-    path: Path | None = Field(None, description="Directory; default: storages/NAME below the data directory.")
-    compression: Literal["off", "auto"] = Field(
-        "off", description="Keep blobs that compress well as seekable zstd: saves disk, costs CPU at every pull."
-    )
-
-
 class Storage(Section):
     """Where bytes and rows lie."""
 
@@ -166,19 +89,34 @@ class Storage(Section):
         Path("data"), description="Directory of the database, keys and default storage; must be on a local disk."
     )
     database: Path | None = Field(None, description="SQLite file; default: sluice.db below the data directory.")
+    database_url: DatabaseUrl | None = Field(
+        None,
+        description="PostgreSQL instead of SQLite, for any number of replicas: postgresql://USER:PASSWORD@HOST/NAME, "
+        "with libpq's parameters such as ?sslmode=verify-full; needs the extra `postgres`.",
+    )
+    database_connections: Annotated[int, Field(ge=2, le=1000)] = Field(
+        8, description="Connections for reading per worker; two more write and listen for changes."
+    )
     default: StorageName = Field(
         "default", description="Name of the storage that new repositories use; one called `default` need not be listed."
     )
     threads: Count = Field(
         16, description="Threads for disk work per worker: enough to overlap waits, few enough to stay small."
     )
-    storages: dict[StorageName, DirectoryStorage] = Field(
+    storages: dict[StorageName, NamedStorage] = Field(
         default_factory=dict, validate_default=True, description="The named storages."
     )
 
+    @field_validator("database_url")
+    @classmethod
+    def _one_database(cls, value: DatabaseUrl | None, info: ValidationInfo) -> DatabaseUrl | None:
+        if value is not None and info.data.get("database") is not None:
+            raise ValueError("must not be set together with storage.database")
+        return value
+
     @field_validator("storages")
     @classmethod
-    def _default_exists(cls, value: dict[str, DirectoryStorage], info: ValidationInfo) -> dict[str, DirectoryStorage]:
+    def _default_exists(cls, value: dict[str, NamedStorage], info: ValidationInfo) -> dict[str, NamedStorage]:
         default = info.data.get("default", "default")
         if default in value:
             return value
@@ -188,35 +126,48 @@ class Storage(Section):
 
     @property
     def database_file(self) -> Path:
-        """Where the SQLite file is."""
+        """Where the SQLite file is; of no meaning with `database_url`."""
         return self.database or self.data / "sluice.db"
 
     def directory(self, name: str) -> Path:
-        """Where the storage of that name keeps its bytes; `KeyError` if it is not configured."""
-        return self.storages[name].path or self.data / "storages" / name
+        """Where the storage of that name keeps bytes on local disk; `KeyError` if it is not configured.
+
+        For a bucket that is its hot set.
+        """
+        match self.storages[name]:
+            case DirectoryStorage(path=path):
+                return path or self.data / "storages" / name
+            case S3Storage(hot_path=path):
+                return path or self.data / "hot" / name
+
+    @property
+    def spool(self) -> Path:
+        """Where bytes lie that are on their way into a bucket."""
+        return self.data / "spool"
 
 
 class Access(Section):
     """Tokens and passwords."""
 
-    service: Annotated[str, AfterValidator(_service)] = Field(
+    service: ServiceName = Field(
         "sluice", min_length=1, max_length=255, description="Audience of registry tokens; the same for all replicas."
     )
     token_lifetime_s: Annotated[int, Field(ge=60, le=900)] = Field(
         300, description="Seconds a registry token lives; below 60 docker would use dead ones."
     )
-    refresh_lifetime_s: Annotated[int, Field(ge=60, le=_MAX_S)] = Field(
+    refresh_lifetime_s: Annotated[int, Field(ge=60, le=MAX_S)] = Field(
         90 * 86400, description="Seconds a refresh token lives without use: 90 days."
     )
     token_algorithm: Literal["HS256", "ES256"] = Field(
         "HS256", description="HS256 is the cheapest; ES256 lets others verify tokens with the public key."
     )
-    key_rotation_s: Annotated[int, Field(ge=3600, le=_MAX_S)] = Field(
+    key_rotation_s: Annotated[int, Field(ge=3600, le=MAX_S)] = Field(
         30 * 86400, description="Seconds that one key signs: 30 days."
     )
-    secret_key: Annotated[SecretStr, AfterValidator(_long_enough)] | None = Field(
+    secret_key: SecretKey | None = Field(
         None,
-        description="Seals the signing keys in the database; default: made once, in secret.key in the data directory.",
+        description="Seals the signing keys in the database; default: made once, in secret.key in the data directory. "
+        "Replicas must have the same.",
     )
     password_threads: Count = Field(2, description="Passwords hashed at once (19 MiB and about 30 ms of CPU each).")
     password_queue: Count = Field(64, description="Logins that may wait for hashing; more are answered 503, never 401.")
@@ -245,6 +196,16 @@ class Lane(Section):
     open_files: Count = Field(
         512, description="Files of pulled blobs kept open, per worker; at most an eighth of the process's limit."
     )
+    notified_tags: bool = Field(
+        default=False,
+        description="With PostgreSQL: whether tags are replayed as well, although a change reaches other replicas only "
+        "some milliseconds after its commit. Without it each pull by tag asks the database.",
+    )
+    outage_s: WholeSeconds = Field(
+        60,
+        description="With PostgreSQL: seconds for which pulls by digest are replayed while the database does not "
+        "answer; what is taken away meanwhile goes on that long. 0: not at all.",
+    )
 
 
 class Garbage(Section):
@@ -259,6 +220,19 @@ class Garbage(Section):
     )
     upload_expiry_s: WholeSeconds = Field(
         86400, description="Seconds after its last byte when an unfinished upload session expires."
+    )
+
+
+class Scrub(Section):
+    """The check of stored blobs against their digests, the longest unchecked first; once per installation."""
+
+    enabled: bool = Field(default=True, description="Whether blobs are read again and compared with their digests.")
+    bytes_per_s: Bytes = Field(
+        4 * 2**20, description="Most bytes read per second: 4 MiB are 340 GB a day; services may charge for reads."
+    )
+    interval_s: Seconds = Field(3600, description="Seconds between runs: hourly.")
+    recheck_s: WholeSeconds = Field(
+        30 * 86400, description="Seconds for which a blob that was found good is left alone: 30 days."
     )
 
 
@@ -282,4 +256,5 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     lane: Lane = Field(default_factory=Lane)
     garbage: Garbage = Field(default_factory=Garbage)
+    scrub: Scrub = Field(default_factory=Scrub)
     logs: Logs = Field(default_factory=Logs)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import ConfigInvalid, Mistake, Settings, load
+from gateway.config import ConfigInvalid, Mistake, S3Storage, Settings, load
 from gateway.config.schema import keys
 
 SECRET = "hush-hush-hush-hush-hush-hush-hush-hush"
@@ -132,6 +132,73 @@ def test_half_a_tls_pair_is_a_mistake_beside_others() -> None:
 def test_no_complaint_shows_a_secret(text: str, tmp_path: Path) -> None:
     """Neither a wrong secret nor one under a misspelt key or in a wrong place is printed."""
     assert "hush" not in "\n".join(complaints(file=write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[storage]\ndatabase_url = 'mysql://u:hush@h/d'\n",
+        "[storage]\ndatabase_url = 'postgresql://u:hush@h:hush/d'\n",
+        "[storage.storages.b]\nkind = 's3'\nsecret_access_key = 'hush'\n",
+        "[storage.storages.b]\nkind = 's4'\nsecret_access_key = 'hush'\n",
+        "[storage.storages.b]\nkind = 's3'\nbucket='abc'\nsecret_acces_key = 'hush'\n",
+        "[storage.storages.b]\nsecret_access_key = 'hush'\n",
+        "[storage.storages]\nb = 'hush'\n",
+    ],
+)
+def test_no_complaint_shows_the_secret_of_a_storage(text: str, tmp_path: Path) -> None:
+    """Not under a name of the operator's either, nor with the wrong kind, nor as a part of what is wrong."""
+    assert "hush" not in "\n".join(complaints(file=write(tmp_path, text)))
+
+
+def test_mistakes_in_storages_are_said_in_the_words_of_their_kind(tmp_path: Path) -> None:
+    """A key of the other kind is unknown, and what is missing is blamed on who began the section."""
+    text = "[storage.storages.b]\nkind = 's3'\ncompression = 'auto'\n[storage.storages.c]\nbuckt = 'x'\n"
+    file = write(tmp_path, text)
+
+    found = complaints(
+        file=file, environ={"SLUICE_STORAGE__STORAGES__D__KIND": "s4", "SLUICE_STORAGE__STORAGES__E__KIND": "s3"}
+    )
+
+    assert set(found) == {
+        "environment: SLUICE_STORAGE__STORAGES__D__KIND = \"s4\": must be 'directory' or 's3'",
+        "environment: storage.storages.e.bucket: must be set",
+        f"{file}: storage.storages.b.bucket: must be set",
+        f"{file}: storage.storages.b.compression: unknown key; see `sluice config reference`",
+        f"{file}: storage.storages.c.buckt: unknown key; known: compression, kind, path",
+    }
+
+
+def test_a_bucket_comes_from_the_environment_alone() -> None:
+    """As containers are configured; switches are written as in TOML."""
+    loaded = load(
+        environ={
+            "SLUICE_STORAGE__DEFAULT": "main",
+            "SLUICE_STORAGE__STORAGES__MAIN__KIND": "s3",
+            "SLUICE_STORAGE__STORAGES__MAIN__BUCKET": "sluice",
+            "SLUICE_STORAGE__STORAGES__MAIN__SECRET_ACCESS_KEY": SECRET,
+            "SLUICE_STORAGE__STORAGES__MAIN__ACCESS_KEY_ID": "id",
+            "SLUICE_STORAGE__STORAGES__MAIN__HOT_BYTES": "0",
+            "SLUICE_STORAGE__STORAGES__MAIN__REDIRECT_NETWORKS": "10.0.0.0/8,::1/128",
+            "SLUICE_STORAGE__DATABASE_URL": "postgres://u:p@h/d",
+            "SLUICE_SCRUB__ENABLED": "False",
+        }
+    )
+
+    (storage,) = loaded.storage.storages.values()
+    assert isinstance(storage, S3Storage)
+    assert (storage.bucket, storage.hot_bytes) == ("sluice", 0)
+    assert storage.redirect_networks == ("10.0.0.0/8", "::1/128")
+    assert loaded.storage.database_url is not None
+    assert loaded.storage.database_url.get_secret_value() == "postgresql://u:p@h/d"
+    assert not loaded.scrub.enabled
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_a_mistake() -> None:
+    """Whoever writes `off` learns what is read."""
+    assert complaints(environ={"SLUICE_LANE__ENABLED": "off"}) == [
+        'environment: SLUICE_LANE__ENABLED = "off": must be a valid boolean'
+    ]
 
 
 def test_a_complaint_shows_no_flood() -> None:

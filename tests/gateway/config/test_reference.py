@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gateway.config import load, reference
+from gateway.config import DirectoryStorage, load, reference
 from gateway.config.schema import keys
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
@@ -29,4 +29,15 @@ def test_the_example_on_the_page_is_valid(tmp_path: Path) -> None:
 
     loaded = load(file=file)
 
-    assert loaded.storage.storages["archive"].compression == "auto"
+    assert loaded.storage.storages["archive"] == DirectoryStorage(path=Path("/mnt/large/sluice"), compression="auto")
+    assert loaded.storage.storages["main"].kind == "s3"
+
+
+def test_sections_of_several_kinds_have_a_table_for_each() -> None:
+    """Under one heading, each with its own keys; what must be set says so."""
+    section = reference().partition("## [storage.storages.NAME]\n")[2].partition("\n## ")[0]
+    directory, bucket = section.split("### kind = ")[1:]
+
+    assert "| `compression` |" in directory
+    assert "| `compression` |" not in bucket
+    assert "| `bucket` | text | must be set |" in bucket

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Access, DirectoryStorage, Server, Settings, Storage, load, render
+from gateway.config import DirectoryStorage, S3Storage, Server, Settings, Storage, load, render
 
 _PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(Path)
+_BUCKETS = st.builds(
+    S3Storage,
+    bucket=st.uuids().map(str),
+    prefix=st.sampled_from(["", "a/b"]),
+    endpoint_url=st.none() | st.just("https://s3.example:9000"),
+    redirect_networks=st.lists(st.sampled_from(["10.0.0.0/8", "::/0"]), max_size=2).map(tuple),
+    hot_bytes=st.integers(0, 1 << 40),
+)
 _SETTINGS = st.builds(
     Settings,
     server=st.builds(
@@ -25,7 +33,8 @@ _SETTINGS = st.builds(
         data=_PATHS,
         database=st.none() | _PATHS,
         storages=st.dictionaries(
-            st.sampled_from(["fast", "s-1", "a_b", "2024"]), st.builds(DirectoryStorage, path=st.none() | _PATHS)
+            st.sampled_from(["fast", "s-1", "a_b", "2024"]),
+            st.builds(DirectoryStorage, path=st.none() | _PATHS) | _BUCKETS,
         ),
     ),
 )
@@ -51,8 +60,20 @@ def test_secrets_are_masked_and_unset_keys_are_said_to_be() -> None:
     """The page can be shown to anybody."""
     secret = "0123456789abcdef" * 2
 
-    text = render(Settings(access=Access(secret_key=secret)))  # type: ignore[arg-type]  # pydantic makes the secret of it
+    settings = Settings.model_validate(
+        {
+            "access": {"secret_key": secret},
+            "storage": {
+                "database_url": f"postgresql://u:{secret}@h/d",
+                "storages": {"b": {"kind": "s3", "bucket": "abc", "access_key_id": "a", "secret_access_key": secret}},
+            },
+        }
+    )
 
-    assert secret not in text
+    text = render(settings)
+
+    assert secret not in text + repr(settings)
+    assert tomllib.loads(text)["storage"]["database_url"] == "***"
+    assert tomllib.loads(text)["storage"]["storages"]["b"]["secret_access_key"] == "***"
     assert tomllib.loads(text)["access"]["secret_key"] == "***"
     assert "# external_url is not set" in text
