@@ -37,6 +37,7 @@ from storage import (
     Database,
     FilesystemStore,
     Pool,
+    SqliteDatabase,
     Sweep,
     SweepSettings,
     Unavailable,
@@ -80,7 +81,7 @@ async def open_services(settings: Settings, *, clock: Callable[[], float] = time
     Migrates under a lock that holds over processes, so any number may start at once. Closes all on leaving.
     """
     disk = Pool("disk", settings.storage.threads)
-    async with Database.sqlite(settings.storage.database_file) as database:
+    async with SqliteDatabase(settings.storage.database_file) as database:
         await database.migrate()
         content = Content(
             database,

@@ -9,6 +9,7 @@ from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
 from storage.content import Content, FoundBlob, TooManyUploads
 from storage.database import Database, Transaction
+from storage.database_embedded import SqliteDatabase
 from storage.digest import CANONICAL, HEX_LENGTHS, Digest, DigestInvalid, Hasher
 from storage.errors import (
     BlobUnknown,
@@ -82,6 +83,7 @@ __all__ = [
     "RepositoryRecord",
     "SigningKeyRecord",
     "Span",
+    "SqliteDatabase",
     "Staging",
     "StorageError",
     "StorageFull",

@@ -1,109 +1,43 @@
 """What changed in the database, asked synchronously on the event loop before a remembered answer is used.
 
-The numbers come from triggers in the database (revision 0002), so every commit of every process counts. Knows scopes
-(`storage.metadata.changes`) as names only, and nothing of what depends on them.
-
-Here it is SQLite: `PRAGMA data_version` of a connection moves when any *other* connection has committed; this one never
-writes, so it misses nothing. PostgreSQL has no such thing: what stands here then has to listen for a notification that
-the triggers send, and must answer None from the moment its connection is lost until it has read the table again; or
-ask for `max(at)` before each use. The numbers already become visible in their order there, see revision 0002.
+The numbers come from triggers in the database (revision 0002), so every commit of every process counts, and they
+become visible in their order. Knows scopes (`storage.metadata.changes`) as names only, and nothing of what depends on
+them. `changes_embedded.py` asks SQLite; `changes_postgres.py` listens to a server.
 """
 
-import sqlite3
-from typing import Final
-
-from storage.database_failures import is_locked
-from storage.database_sqlite import POINT_READER, SqliteFile
-
-# The pragma first, then the rows: what is committed between the two is read now and looked for once more.
-_VERSION: Final = "PRAGMA data_version"
-_SINCE: Final = "SELECT scope, at FROM changes WHERE at > ? ORDER BY at DESC LIMIT ?"
-# Read in one look at most, about 1 ms on the loop. More at once (a repository with all its images goes) ends all
-# memories, which is cheaper than telling them apart.
-_AT_ONCE: Final = 1000
-_KEPT: Final = 20_000  # scopes, 2 MB; more than that changed since the start: begin anew
+from typing import Protocol
 
 
-class Changes:
-    """What changed, as one process sees it. Made, opened and closed by its `Database`; one thread only."""
+class Changes(Protocol):
+    """What changed, as one process sees it. Made, opened and closed by its `Database`; for the event loop only."""
 
-    def __init__(self, file: SqliteFile) -> None:
-        self._file = file
-        self._is_open = False
-        self._cursor: sqlite3.Cursor | None = None
-        self._version: int | None = None
-        self._newest = 0
-        self._floor = 0
-        self._changed: dict[str, int] = {}
+    @property
+    def exact(self) -> bool:
+        """Whether a look sees every commit of every process that was made before it.
+
+        If False, commits of this process are seen exactly, and those of others some milliseconds later; never more
+        than three seconds later, as a look gives None then.
+        """
+        ...
 
     def look(self) -> int | None:
         """Bring this up to date and give the number of the newest change of all: 0 or more, and it never falls.
 
-        Every commit before the call is included, whichever process made it. None when that cannot be told just now
-        (the database is closed, locked, broken or not migrated): do not use what you remember; ask again at the next
-        occasion. Never waits and never raises.
+        None when that cannot be told just now (the database is closed, locked, broken or not migrated): do not use
+        what you remember; ask again at the next occasion. Never waits and never raises.
 
         An answer that was made after a look gave `n` (taken before anything was read for it) holds as long as a fresh
         look is not None and `changed_at(scope) <= n` for each scope that it depends on.
         """
-        if not self._is_open:
-            return None
-        try:
-            cursor = self._cursor or self._connect()
-            (version,) = cursor.execute(_VERSION).fetchone()
-            if version != self._version:
-                self._catch_up(cursor)
-                self._version = version
-        except sqlite3.Error as error:
-            if not is_locked(error):
-                self._disconnect()
-            return None
-        return self._newest
+        ...
 
     def changed_at(self, scope: str) -> int:
         """When the scope changed last, as of the last look; for one of long ago, a number that is rather too large."""
-        return self._changed.get(scope, self._floor)
+        ...
 
-    def open(self) -> None:
-        """The file is there now; it is first opened by a look."""
-        self._is_open = True
+    def last_certain(self) -> tuple[int, float] | None:
+        """The number that a look gave, or could have given, when it was last certain, and how many seconds ago.
 
-    def close(self) -> None:
-        """From now on looks give None. Safe to call twice."""
-        self._is_open = False
-        self._disconnect()
-
-    def _catch_up(self, cursor: sqlite3.Cursor) -> None:
-        rows = cursor.execute(_SINCE, (self._newest, _AT_ONCE)).fetchall()
-        if not rows:
-            return
-        self._newest = rows[0][1]
-        if len(rows) == _AT_ONCE or len(rows) + len(self._changed) > _KEPT:
-            self._changed.clear()
-            self._floor = self._newest
-        else:
-            self._changed.update(rows)
-
-    def _connect(self) -> sqlite3.Cursor:
-        # Not through SQLAlchemy, which this needs nothing of: its errors would have to be told apart as well.
-        driver = sqlite3.connect(
-            f"{self._file.path.absolute().as_uri()}?mode=rw",  # never makes the file
-            uri=True,
-            isolation_level=None,
-            timeout=0,  # on the loop nothing may wait
-            check_same_thread=False,
-        )
-        try:
-            for pragma in POINT_READER.pragmas:
-                driver.execute(f"PRAGMA {pragma}")
-        except BaseException:
-            driver.close()
-            raise
-        self._cursor = driver.cursor()
-        return self._cursor
-
-    def _disconnect(self) -> None:
-        cursor, self._cursor = self._cursor, None
-        self._version = None  # of that connection; another one's versions do not compare
-        if cursor is not None:
-            cursor.connection.close()
+        For who serves what cannot have changed much while the database is away. None if it never was certain.
+        """
+        ...

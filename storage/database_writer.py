@@ -6,27 +6,26 @@
 A caller that is cancelled while its job is queued withdraws it: nothing happened. Once begun, the outcome is certain
 before the caller goes on: it gets the result or the error, and meets its cancellation at its next checkpoint.
 
-Each job runs inside its own savepoint of one `BEGIN IMMEDIATE` transaction, so a job that raises is undone alone, and
-all others share one fsync. If the commit fails, all of them failed. A transaction that has lasted `_HOLD_S` takes no
-further jobs: they go into the next one, and other processes get the write lock in between.
+Each job runs inside its own savepoint of one transaction that holds the writers' lock, so a job that raises is undone
+alone, and all others share one fsync. If the commit fails, all of them failed. A transaction that has lasted `_HOLD_S`
+takes no further jobs: they go into the next one, and other processes get the write lock in between.
 
 If the thread itself fails, everybody who waits gets `Unavailable`, and so does who comes later: nobody waits for ever.
+
+Knows no particular database: a `Committer` begins, runs, commits and names what went wrong.
 """
 
 import copy
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 import trio
 
-from storage.database_failures import translated
-from storage.database_sqlite import WRITER, Session, SqliteFile, driver_of
 from storage.errors import StorageError, StorageFull, Unavailable
 
 T = TypeVar("T")
@@ -37,8 +36,6 @@ _BATCH: Final = 64
 _WAITING: Final = 10_000
 # Other workers wait this long and one job for the lock; about ten fsyncs of a slow disk, so sharing them still pays.
 _HOLD_S: Final = 0.05
-# Who waits for the lock in another process looks each millisecond: it must find it free.
-_PAUSE_S: Final = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,61 @@ class WriterStatistics:
     failed_commits: int
     failed_checkpoints: int
     pauses: int
+
+
+class Committer(Protocol):
+    """One connection on which acts are committed, opened when first needed. For the writer's thread only."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the database."""
+        ...
+
+    @property
+    def pause_s(self) -> float:
+        """How long to leave the lock alone between two transactions of a queue, so that other processes get it."""
+        ...
+
+    @property
+    def pauses(self) -> int:
+        """How often writing had to wait for the log to shrink."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a transaction and take the writers' lock, waiting its turn."""
+        ...
+
+    def attempt(self, work: Callable[[sa.Connection], T], *, alone: bool) -> tuple[T | None, BaseException | None]:
+        """Run one act: its result, or what it raised; then it is undone, and those before it are not.
+
+        `alone`: nobody came before it in this transaction, and nobody comes after it. Raises only if the transaction
+        cannot go on: `RolledBack` if it is gone because of this act.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Make all acts durable."""
+        ...
+
+    def failure(self, error: BaseException) -> BaseException:
+        """Undo the transaction, close, and give what all callers are told about an error of the methods above."""
+        ...
+
+    def tidy(self) -> bool:
+        """What is due between transactions; False if that failed, which the next one will explain."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection, undoing what is not committed; the next `begin` opens another."""
+        ...
+
+
+class RolledBack(Exception):
+    """The database undid the whole transaction because of one act, whose error is `reason`."""
+
+    def __init__(self, reason: BaseException | None) -> None:
+        super().__init__(str(reason))
+        self.reason = reason or Unavailable("the database ended the transaction")
 
 
 class _Job(Generic[T]):
@@ -90,9 +142,8 @@ class _Job(Generic[T]):
 class Writer:
     """Started and stopped by its database; see the module docstring."""
 
-    def __init__(self, file: SqliteFile) -> None:
-        self._file = file
-        self._session = Session(file, WRITER)
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
         self._queue: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._taken: list[_Job[object]] = []  # from the queue, and not yet told the outcome; the thread's own
         self._lock = threading.Lock()
@@ -123,13 +174,13 @@ class Writer:
     async def run(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in the thread and give its result once it is durable."""
         if not self.is_running:
-            raise Unavailable(f"the database {self._file.path.name} is not open for writing")
+            raise Unavailable(f"{self._committer.name} is not open for writing")
         if self._queue.qsize() >= _WAITING:
-            raise Unavailable(f"{_WAITING} writes wait for the database {self._file.path.name} already")
+            raise Unavailable(f"{_WAITING} writes wait for {self._committer.name} already")
         job = _Job(work, trio.lowlevel.current_task(), self._lock)
         with self._lock:
             if self._is_broken:
-                raise Unavailable(f"the database {self._file.path.name} is not open for writing")
+                raise Unavailable(f"{self._committer.name} is not open for writing")
             self._queue.put(cast("_Job[object]", job))  # the queue does not look at results
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -153,7 +204,7 @@ class Writer:
             largest_commit=self._largest,
             failed_commits=self._failed,
             failed_checkpoints=self._failed_checkpoints,
-            pauses=self._session.pauses,
+            pauses=self._committer.pauses,
         )
 
     # --- in the thread -------------------------------------------------------------------------------------------
@@ -163,7 +214,7 @@ class Writer:
             self._serve()
         except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait
             self._give_up(error)
-        self._session.close()
+        self._committer.close()
 
     def _serve(self) -> None:
         running = True
@@ -171,8 +222,8 @@ class Writer:
             running = self._take_waiting()
             while self._taken:
                 self._commit_some()
-                if self._taken:
-                    time.sleep(_PAUSE_S)
+                if self._taken and self._committer.pause_s:
+                    time.sleep(self._committer.pause_s)
 
     def _take_waiting(self) -> bool:
         """Take everybody who waits, `_BATCH` at most, after waiting for the first; False when the thread shall end."""
@@ -193,12 +244,11 @@ class Writer:
         try:
             count = self._commit(batch)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the tasks that wait for these jobs
-            self._session.close()
-            self._fail(batch, error)
+            self._fail(batch, self._committer.failure(error))
             count = len(batch)
         self._wake(batch[:count])
         self._taken = batch[count:]
-        if not self._session.checkpoint_if_due():
+        if not self._committer.tidy():
             self._failed_checkpoints += 1
 
     def _give_up(self, error: BaseException) -> None:
@@ -209,7 +259,7 @@ class Writer:
         while not self._queue.empty():
             if (job := self._queue.get_nowait()) is not None:
                 jobs.append(job)
-        reason = Unavailable(f"the writer of the database {self._file.path.name} ended: restart this process")
+        reason = Unavailable(f"the writer of {self._committer.name} ended: restart this process")
         reason.__cause__ = error
         self._fail(jobs, reason)
         self._wake(jobs)
@@ -221,51 +271,23 @@ class Writer:
         """
         done = count = 0
         try:
-            connection = self._session.begin_patiently()
-            driver = driver_of(connection)
+            self._committer.begin()
             until = time.monotonic() + _HOLD_S
             while count < len(batch) and (count == 0 or time.monotonic() < until):
                 job = batch[count]
                 count += 1
                 if job.claim():
-                    self._attempt(job, connection)
+                    job.result, job.error = self._committer.attempt(job.work, alone=len(batch) == 1)
                     done += job.error is None
-                    _require_transaction(driver, job)
-            driver.commit()
-        except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            self._fail(batch, self._session.failure(error))
-            self._session.close()
-            return len(batch)
-        except _RolledBack as error:
+            self._committer.commit()
+        except RolledBack as error:
+            self._committer.close()
             self._fail(batch, error.reason)
-            self._session.close()
             return len(batch)
         self._commits += 1
         self._jobs += done
         self._largest = max(self._largest, done)
         return count
-
-    def _attempt(self, job: _Job[object], connection: sa.Connection) -> None:
-        """Run one job in its savepoint; what it raises is undone and kept for its caller."""
-        driver = driver_of(connection)
-        driver.execute("SAVEPOINT job")
-        try:
-            job.result = job.work(connection)
-        except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the task that waits for this job
-            job.error = self._told(error)
-            if driver.in_transaction:
-                driver.execute("ROLLBACK TO job")
-        if driver.in_transaction:
-            driver.execute("RELEASE job")
-
-    def _told(self, error: BaseException) -> BaseException:
-        """What the caller gets to see of `error`."""
-        if not isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
-            return error
-        result = translated(error, self._file.path)
-        if result is not error:
-            result.__cause__ = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        return result
 
     def _fail(self, batch: list[_Job[object]], error: BaseException) -> None:
         """Nothing of this batch is stored, and everybody hears `error`.
@@ -303,16 +325,3 @@ def _again(error: BaseException) -> StorageError:
         twin = Unavailable(f"the write was not carried out because of {type(error).__name__}")
         twin.__cause__ = error
     return twin
-
-
-def _require_transaction(driver: sqlite3.Connection, job: _Job[object]) -> None:
-    if not driver.in_transaction:
-        raise _RolledBack(job.error)
-
-
-class _RolledBack(Exception):
-    """SQLite undid the whole transaction because of one job's error (disk full, I/O error)."""
-
-    def __init__(self, reason: BaseException | None) -> None:
-        super().__init__(str(reason))
-        self.reason = reason or Unavailable("the database ended the transaction")

@@ -6,7 +6,7 @@ from gateway.cli.help import Command
 from gateway.cli.options import with_settings
 from gateway.cli.session import perform, require_installation
 from gateway.config import Settings
-from storage import Database
+from storage import SqliteDatabase
 
 
 @click.command("migrate", cls=Command)
@@ -22,7 +22,7 @@ def command(*, settings: Settings) -> None:
     require_installation(settings)
 
     async def work() -> None:
-        async with Database.sqlite(settings.storage.database_file) as database:
+        async with SqliteDatabase(settings.storage.database_file) as database:
             before = await database.revision()
             await database.migrate()
             after = await database.revision()

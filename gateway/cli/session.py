@@ -19,7 +19,7 @@ from gateway.access.errors import AccessError
 from gateway.access.passwords import Passwords
 from gateway.config import Settings
 from gateway.oci.errors import RegistryError
-from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, StorageError
+from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, SqliteDatabase, StorageError
 from storage.metadata import accounts, projects, repositories
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def perform(work: Callable[[], Awaitable[T]]) -> T:
 async def open_session(settings: Settings) -> AsyncIterator[Session]:
     """The installation's database, if it exists, is ours to use and has this version's schema."""
     require_installation(settings)
-    async with Database.sqlite(settings.storage.database_file) as database:
+    async with SqliteDatabase(settings.storage.database_file) as database:
         await require_schema(database)
         passwords = Passwords(threads=1, queue=1)
         yield Session(settings, database, Accounts(database, passwords, clock=time.time))

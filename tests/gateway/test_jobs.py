@@ -14,7 +14,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway.jobs import Job, run, take_turn
-from storage import Database, Unavailable
+from storage import Database, SqliteDatabase, Unavailable
 from storage.metadata import leases
 
 NOW = 1_800_000_000
@@ -32,7 +32,7 @@ def events() -> Iterator[list[structlog.typing.EventDict]]:
 @pytest.fixture
 def closed(tmp_path: Path) -> Database:
     """A database that nobody has opened, for jobs that need none."""
-    return Database.sqlite(tmp_path / "none.db")
+    return SqliteDatabase(tmp_path / "none.db")
 
 
 @dataclass
@@ -244,7 +244,7 @@ async def test_the_last_run_is_remembered_over_restarts(database_file: Path) -> 
     work, clock = Work(), Clock()
     for passed_s, runs in ((0, True), (HOUR - 1, False), (1, True)):
         clock.now += passed_s
-        async with Database.sqlite(database_file) as database:
+        async with SqliteDatabase(database_file) as database:
             assert await turn(work, database, clock, f"started-{clock.now}") is runs
 
 
@@ -292,7 +292,7 @@ async def test_a_run_whose_end_cannot_be_noted(database: Database, events: list[
     assert [event["event"] for event in events] == ["job_lease_failed"]
 
 
-class Counting(Database):
+class Counting(SqliteDatabase):
     """A database that counts the transactions whose callers have heard of their end."""
 
     done = 0
@@ -316,8 +316,8 @@ async def test_two_workers_share_a_job(database_file: Path, mock_clock: MockCloc
         await run([job], database=database, clock=lambda: NOW + mock_clock.current_time())
 
     async with (
-        Counting.sqlite(database_file) as first,
-        Counting.sqlite(database_file) as second,
+        Counting(database_file) as first,
+        Counting(database_file) as second,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(worker, first)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Database, FilesystemStore, MemoryStore, Pool
+from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase
 from tests.storage.scene import Clock, Scene
 
 
@@ -17,7 +17,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("database") / "template.db"
 
     async def migrate() -> None:
-        async with Database.sqlite(path) as database:
+        async with SqliteDatabase(path) as database:
             await database.migrate()
 
     trio.run(migrate)
@@ -33,7 +33,7 @@ def database_file(migrated_file: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 async def database(database_file: Path) -> AsyncIterator[Database]:
     """An open, migrated, empty database that no other test sees."""
-    async with Database.sqlite(database_file) as opened:
+    async with SqliteDatabase(database_file) as opened:
         yield opened
 
 

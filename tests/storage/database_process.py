@@ -17,7 +17,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import trio
 
-from storage import Database, Transaction
+from storage import Database, SqliteDatabase, Transaction
 from storage.metadata.tables import leases
 from tests.storage.lease_rows import insert
 
@@ -75,7 +75,7 @@ async def _main(act: str, path: Path, argument: str) -> None:
     if act == "migrate":
         print("ready", flush=True)
         sys.stdin.readline()
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         if act == "add":
             await _add(database, int(argument))
         elif act == "insert":

@@ -14,6 +14,7 @@ import trio
 from storage import (
     BlobReader,
     BlobStore,
+    Changes,
     Content,
     Database,
     Digest,
@@ -26,6 +27,7 @@ from storage import (
     UploadRecord,
 )
 from storage.blobstore import BlockingWriter
+from storage.database import DatabaseStatistics
 from tests.storage.scene import Scene
 
 T = TypeVar("T")
@@ -202,6 +204,34 @@ class FailingDatabase(Database):
     async def transaction(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Passed on."""
         return await self._faults.around("transaction", lambda: self._inner.transaction(work, *args, **kwargs))
+
+    async def open(self) -> None:
+        """Passed on, as all below is: without points."""
+        await self._inner.open()
+
+    async def aclose(self) -> None:
+        """Passed on."""
+        await self._inner.aclose()
+
+    def changes(self) -> Changes:
+        """The inner database's."""
+        return self._inner.changes()
+
+    async def migrate(self) -> None:
+        """Passed on."""
+        await self._inner.migrate()
+
+    async def head(self) -> str:
+        """Passed on."""
+        return await self._inner.head()
+
+    async def check(self) -> None:
+        """Passed on."""
+        await self._inner.check()
+
+    def statistics(self) -> DatabaseStatistics:
+        """The inner database's."""
+        return self._inner.statistics()
 
 
 class InterruptedDatabase(FailingDatabase):

@@ -25,6 +25,7 @@ from storage import (
     FilesystemStore,
     Pool,
     Span,
+    SqliteDatabase,
     Sweep,
     SweepSettings,
     UploadUnknown,
@@ -180,7 +181,7 @@ async def sweep_for_ever(sweep: Sweep, *, between: Callable[[], object] = bool) 
 @asynccontextmanager
 async def installation(database_file: Path, directory: Path) -> AsyncIterator[tuple[Database, Content]]:
     """A worker over a database and a directory, with a second of grace."""
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         store = FilesystemStore(directory, pool=Pool("disk", 4))
         await store.prepare()
         content = Content(database, {"main": store}, grace_s=1, uploads_per_account=1 << 30)

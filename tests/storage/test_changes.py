@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import Changes, Database
-from storage.changes import _AT_ONCE, _KEPT
+from storage import Database, SqliteDatabase
+from storage.changes_embedded import _AT_ONCE, _KEPT, SqliteChanges
 from storage.database_sqlite import Limits, SqliteFile
 from storage.metadata import projects
 from storage.metadata.changes import ACCESS, blob_scope, image_scope
@@ -27,9 +27,9 @@ connection.commit()
 
 
 @pytest.fixture
-def looking(database_file: Path) -> Iterator[Changes]:
+def looking(database_file: Path) -> Iterator[SqliteChanges]:
     """An open one, of a process that does nothing else."""
-    changes = Changes(SqliteFile(database_file, Limits()))
+    changes = SqliteChanges(SqliteFile(database_file, Limits()))
     changes.open()
     yield changes
     changes.close()
@@ -45,7 +45,7 @@ def stranger(database_file: Path) -> Iterator[sqlite3.Connection]:
 
 async def test_it_sees_commits_of_this_database_and_of_another(database: Database, database_file: Path) -> None:
     """Right after each commit, through whichever database object, the next look of both has the new number."""
-    async with Database.sqlite(database_file) as other:
+    async with SqliteDatabase(database_file) as other:
         assert (database.changes().look(), other.changes().look()) == (0, 0)
         for number, writer in enumerate([database, other, database], start=1):
             await writer.transaction(projects.create, name=f"p{number}", description="", now=NOW)
@@ -54,7 +54,7 @@ async def test_it_sees_commits_of_this_database_and_of_another(database: Databas
                 assert reader.changes().changed_at(ACCESS) == number
 
 
-def test_it_sees_commits_of_another_process(looking: Changes, database_file: Path) -> None:
+def test_it_sees_commits_of_another_process(looking: SqliteChanges, database_file: Path) -> None:
     """Somebody with nothing but SQLite counts too, as the triggers are in the database."""
     assert looking.look() == 0
     subprocess.run([sys.executable, "-c", _BY_ANOTHER_PROCESS, str(database_file)], check=True, timeout=30)
@@ -69,7 +69,7 @@ async def test_what_does_not_count_moves_nothing(database: Database) -> None:
     assert database.changes().look() == before == 1
 
 
-def test_only_what_is_committed_counts(looking: Changes, stranger: sqlite3.Connection) -> None:
+def test_only_what_is_committed_counts(looking: SqliteChanges, stranger: sqlite3.Connection) -> None:
     """Neither an open transaction nor one that is undone is seen."""
     stranger.execute("BEGIN IMMEDIATE")
     stranger.execute(_RAISE, ["a"])
@@ -82,7 +82,7 @@ def test_only_what_is_committed_counts(looking: Changes, stranger: sqlite3.Conne
     assert (looking.look(), looking.changed_at("a"), looking.changed_at("b")) == (1, 0, 1)
 
 
-def test_a_look_keeps_no_snapshot(looking: Changes, stranger: sqlite3.Connection) -> None:
+def test_a_look_keeps_no_snapshot(looking: SqliteChanges, stranger: sqlite3.Connection) -> None:
     """After a look, with or without news, the log can be copied and cut whole: nobody reads from it."""
     for scope in ("a", "b"):
         stranger.execute(_RAISE, [scope])
@@ -95,7 +95,7 @@ def test_a_look_keeps_no_snapshot(looking: Changes, stranger: sqlite3.Connection
 async def test_nothing_is_told_unless_the_database_is_open(database_file: Path) -> None:
     """Before `open`, after `aclose`: None. A look makes no file. It is always the same object."""
     path = database_file.with_name("none.db")
-    database = Database.sqlite(path)
+    database = SqliteDatabase(path)
     assert database.changes().look() is None
     assert not path.exists()
     async with database:
@@ -107,13 +107,13 @@ async def test_nothing_is_told_unless_the_database_is_open(database_file: Path) 
 
 async def test_nothing_is_told_of_a_database_without_tables(tmp_path: Path) -> None:
     """Before the first migration None, and the number right after it."""
-    async with Database.sqlite(tmp_path / "new.db") as database:
+    async with SqliteDatabase(tmp_path / "new.db") as database:
         assert [database.changes().look() for _ in range(3)] == [None] * 3
         await database.migrate()
         assert database.changes().look() == 0
 
 
-def test_nothing_is_told_while_the_file_is_locked(looking: Changes, database_file: Path) -> None:
+def test_nothing_is_told_while_the_file_is_locked(looking: SqliteChanges, database_file: Path) -> None:
     """Whoever holds the whole file makes a look give None at once; when they let go it knows what they did."""
     assert looking.look() == 0
     looking.close()
@@ -126,7 +126,7 @@ def test_nothing_is_told_while_the_file_is_locked(looking: Changes, database_fil
     assert (looking.look(), looking.changed_at("a")) == (1, 1)
 
 
-def test_a_broken_connection_is_replaced(looking: Changes, stranger: sqlite3.Connection) -> None:
+def test_a_broken_connection_is_replaced(looking: SqliteChanges, stranger: sqlite3.Connection) -> None:
     """After a failure of the database the next look opens it anew, and what was committed between is not missed."""
     stranger.execute(_RAISE, ["a"])
     assert looking.look() == 1
@@ -138,7 +138,7 @@ def test_a_broken_connection_is_replaced(looking: Changes, stranger: sqlite3.Con
     assert (looking.look(), looking.changed_at("a"), looking.changed_at("b")) == (2, 1, 2)
 
 
-def test_more_than_it_reads_at_once_counts_everywhere(looking: Changes, stranger: sqlite3.Connection) -> None:
+def test_more_than_it_reads_at_once_counts_everywhere(looking: SqliteChanges, stranger: sqlite3.Connection) -> None:
     """One short of the bound each scope has its own number; at the bound all have the newest, also the unchanged."""
     _raise_many(stranger, _AT_ONCE - 1, "a")
     assert looking.look() == _AT_ONCE - 1
@@ -152,7 +152,7 @@ def test_more_than_it_reads_at_once_counts_everywhere(looking: Changes, stranger
     assert (looking.changed_at("c"), looking.changed_at("a0")) == (newest + 1, newest)
 
 
-def test_what_it_keeps_is_bounded(looking: Changes, stranger: sqlite3.Connection) -> None:
+def test_what_it_keeps_is_bounded(looking: SqliteChanges, stranger: sqlite3.Connection) -> None:
     """When too many scopes have changed since the start all are forgotten, and none seems older than it is."""
     step, newest = _AT_ONCE - 1, looking.look()
     for portion in range(_KEPT // step + 1):

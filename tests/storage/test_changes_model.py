@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from storage import Changes, Conflict, Transaction
+from storage import Conflict, Transaction
+from storage.changes_embedded import SqliteChanges
 from storage.database_sqlite import WRITER, Limits, Session, SqliteFile
 from storage.metadata import (
     accounts,
@@ -50,7 +51,7 @@ class Process:
     def __init__(self, path: Path) -> None:
         file = SqliteFile(path, Limits())
         self.session = Session(file, WRITER)
-        self.changes = Changes(file)
+        self.changes = SqliteChanges(file)
         self.changes.open()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import trio
 import trio.testing
 
-from storage import Conflict, Database, Pool, Transaction, Unavailable
+from storage import Conflict, Database, Pool, SqliteDatabase, Transaction, Unavailable
 from tests.storage.lease_rows import count, insert
 
 
@@ -19,7 +19,7 @@ async def test_a_transaction_gives_the_result_and_every_connection_sees_it(
     assert await database.transaction(insert, "one") == "one"
     assert await database.read(count) == 1
     assert await database.survey(count) == 1
-    async with Database.sqlite(database_file) as other:
+    async with SqliteDatabase(database_file) as other:
         assert await other.read(count) == 1
 
 
@@ -116,7 +116,7 @@ async def test_surveys_are_bounded(database_file: Path) -> None:
     def wait(_: Transaction) -> None:
         assert release.wait(10)
 
-    async with Database.sqlite(database_file, pool=Pool("surveys", 2)) as database, trio.open_nursery() as nursery:
+    async with SqliteDatabase(database_file, pool=Pool("surveys", 2)) as database, trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(database.survey, wait)
         await trio.testing.wait_all_tasks_blocked()
@@ -136,7 +136,7 @@ async def test_closing_finishes_the_writes_that_wait(database_file: Path) -> Non
     async def write(name: str) -> None:
         done.append(await database.transaction(insert, name))
 
-    async with Database.sqlite(database_file) as database, trio.open_nursery() as nursery:
+    async with SqliteDatabase(database_file) as database, trio.open_nursery() as nursery:
         nursery.start_soon(database.transaction, gate)
         await trio.testing.wait_all_tasks_blocked()
         for name in ("one", "two"):
@@ -149,13 +149,13 @@ async def test_closing_finishes_the_writes_that_wait(database_file: Path) -> Non
                 await refused(count)
         release.set()
     assert sorted(done) == ["one", "two"]
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         assert await database.read(count) == 2
 
 
 async def test_closing_twice_or_without_opening_is_fine(database_file: Path) -> None:
     """`aclose` may be called at any time."""
-    database = Database.sqlite(database_file)
+    database = SqliteDatabase(database_file)
     await database.aclose()
     async with database:
         await database.transaction(insert, "one")
@@ -165,7 +165,7 @@ async def test_closing_twice_or_without_opening_is_fine(database_file: Path) -> 
 async def test_a_cancelled_close_still_closes(database_file: Path) -> None:
     """Cancellation does not leave the thread or the files open."""
     with trio.CancelScope() as scope:
-        async with Database.sqlite(database_file) as database:
+        async with SqliteDatabase(database_file) as database:
             await database.transaction(insert, "one")
             scope.cancel()
     assert not any(thread.name == "database-writer" for thread in threading.enumerate())
@@ -176,14 +176,14 @@ async def test_time_that_jumps_does_not_cut_the_close_short(
     database_file: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     """Under a clock that jumps while threads work, `aclose` still waits for the writer in real time."""
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         assert await database.transaction(insert, "one") == "one"
     assert not any(thread.name == "database-writer" for thread in threading.enumerate())
 
 
 async def test_check_tells_an_old_schema_and_a_closed_database(tmp_path: Path, database: Database) -> None:
     """Readiness is refused before the first migration and after closing, and given in between."""
-    async with Database.sqlite(tmp_path / "empty.db") as empty:
+    async with SqliteDatabase(tmp_path / "empty.db") as empty:
         with pytest.raises(Unavailable, match="sluice migrate"):
             await empty.check()
     await database.check()
@@ -195,7 +195,7 @@ async def test_check_tells_an_old_schema_and_a_closed_database(tmp_path: Path, d
 async def test_no_io_before_it_is_opened(tmp_path: Path) -> None:
     """Making the object touches no file; opening in a missing directory says which."""
     path = tmp_path / "missing" / "sluice.db"
-    database = Database.sqlite(path)
+    database = SqliteDatabase(path)
     assert not path.parent.exists()
     with pytest.raises(Unavailable, match="missing"):
         await database.open()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from storage import Conflict, Database, StorageError, Transaction, Unavailable
+from storage import Conflict, Database, SqliteDatabase, StorageError, Transaction, Unavailable
 from storage.database_failures import translated
 from storage.database_sqlite import Limits
 from storage.metadata.tables import accounts, credentials, grants, leases
@@ -84,7 +84,7 @@ async def test_a_bug_of_ours_passes_unchanged_and_shows_no_values(database: Data
 
 async def test_missing_tables_ask_for_a_migration(tmp_path: Path) -> None:
     """A file without tables is `Unavailable`, and the message names the command that helps."""
-    async with Database.sqlite(tmp_path / "sluice.db") as database:
+    async with SqliteDatabase(tmp_path / "sluice.db") as database:
         for method in (database.transaction, database.read, database.survey):
             with pytest.raises(Unavailable, match="sluice migrate"):
                 await method(lambda tx: tx.execute(sa.select(leases)).all())
@@ -95,7 +95,7 @@ async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None
     path = tmp_path / "sluice.db"
     path.write_bytes(b"something else " * 1000)
     with pytest.raises(Unavailable, match="no database"):
-        await Database.sqlite(path).open()
+        await SqliteDatabase(path).open()
 
 
 async def test_a_damaged_page_is_unavailable_never_not_found(database_file: Path) -> None:
@@ -107,7 +107,7 @@ async def test_a_damaged_page_is_unavailable_never_not_found(database_file: Path
     with database_file.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         with pytest.raises(Unavailable, match="damaged"):
             await database.read(lambda tx: tx.execute(sa.select(leases)).all())
 
@@ -115,7 +115,7 @@ async def test_a_damaged_page_is_unavailable_never_not_found(database_file: Path
 async def test_a_foreign_lock_is_unavailable_after_patience_and_heals(database_file: Path) -> None:
     """While another process holds the write lock too long, writes fail as `Unavailable`; afterwards they work."""
     outsider = sqlite3.connect(database_file, isolation_level=None)
-    async with Database.sqlite(database_file, limits=Limits(write_lock_s=0.05)) as database:
+    async with SqliteDatabase(database_file, limits=Limits(write_lock_s=0.05)) as database:
         outsider.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="another process holds its lock"):
             await database.transaction(insert_account, "a")

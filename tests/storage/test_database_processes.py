@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
-from storage import Database, StorageFull
+from storage import Database, SqliteDatabase, StorageFull
 from storage.metadata.tables import leases
 from tests.storage.database_process import process, start_together
 from tests.storage.lease_rows import insert, names
@@ -33,14 +33,14 @@ async def test_a_commit_of_another_process_is_seen_by_the_next_read(database: Da
 @pytest.mark.slow
 async def test_four_processes_that_read_then_write_lose_nothing(database_file: Path) -> None:
     """Four processes raise one counter 200 times each: no transaction fails, and the count is exact."""
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         await database.transaction(insert, "counter")
     path = str(database_file)
     with ExitStack() as stack:
         running = [stack.enter_context(process("add", path, "200")) for _ in range(4)]
         start_together(*running)
         assert [each.wait(60) for each in running] == [0] * 4
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         value = await database.read(lambda tx: tx.execute(sa.select(leases.c.expires_at)).scalar_one())
     assert value == 800
 
@@ -64,7 +64,7 @@ async def test_what_was_acknowledged_survives_kill_9(database_file: Path) -> Non
                 assert each.stdout is not None
                 lines = each.stdout.read().splitlines(keepends=True)
                 acknowledged.update(line.strip() for line in lines if line.endswith("\n"))
-        async with Database.sqlite(database_file) as database:
+        async with SqliteDatabase(database_file) as database:
             stored = await database.survey(names)
             assert acknowledged <= set(stored)
             await database.transaction(insert, f"after-{number}")
@@ -110,7 +110,7 @@ async def test_a_full_disk_damages_nothing_and_heals(small_disk: Path, migrated_
         else:
             stored.add(name)
 
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         await write("first")
         fill(small_disk)
         for number in range(10):
@@ -124,7 +124,7 @@ async def test_a_full_disk_damages_nothing_and_heals(small_disk: Path, migrated_
         assert "after" in stored
         assert set(await database.read(names)) == stored
         assert await database.survey(lambda tx: tx.exec_driver_sql("PRAGMA integrity_check").scalar()) == "ok"
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         assert set(await database.read(names)) == stored
 
 
@@ -132,7 +132,7 @@ async def test_a_disk_that_is_full_at_the_start_says_so_and_heals(small_disk: Pa
     """Without room for even a log, writes are `StorageFull`; the same open database works when there is room."""
     path = small_disk / "sluice.db"
     path.write_bytes(migrated_file.read_bytes())
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         fill(small_disk)
         with pytest.raises(StorageFull):
             await database.transaction(insert, "early")

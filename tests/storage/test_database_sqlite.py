@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Database, Transaction, Unavailable
+from storage import Database, SqliteDatabase, Transaction, Unavailable
 from storage.database_sqlite import Limits
 from tests.storage.lease_rows import count, insert
 
@@ -23,7 +23,7 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "sluice.db"
     path.touch(0o644)
     path.chmod(0o644)
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         await database.migrate()
         await database.read(count)
         files = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", ".lock")]
@@ -46,7 +46,7 @@ async def test_what_every_connection_promises(database: Database) -> None:
 async def test_a_read_that_meets_a_lock_waits_in_a_thread(database_file: Path) -> None:
     """A lock that also keeps readers out does not stop the loop: the read goes to a thread and ends after the lock."""
     outsider = sqlite3.connect(database_file, isolation_level=None)
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         # Nothing of ours is connected yet, so that an outsider can have the file for itself.
         outsider.execute("PRAGMA locking_mode=EXCLUSIVE")
         outsider.execute("BEGIN IMMEDIATE")
@@ -68,7 +68,7 @@ async def test_a_read_that_meets_a_lock_waits_in_a_thread(database_file: Path) -
 async def test_the_log_is_copied_and_reused(database_file: Path) -> None:
     """Under steady writing the log stays near the size at which it is copied into the file."""
     limits = Limits(checkpoint_bytes=256 * 1024)
-    async with Database.sqlite(database_file, limits=limits) as database:
+    async with SqliteDatabase(database_file, limits=limits) as database:
         for number in range(200):  # 200 rows of 4 KB: about 2 MB of log
             await database.transaction(insert, f"n{number}", 4000)
         assert database.statistics().log_bytes < 2 * limits.checkpoint_bytes
@@ -94,7 +94,7 @@ async def test_a_long_survey_cannot_make_the_log_grow_without_bound(database_fil
             await database.survey(endless)
         outcomes.append(str(caught.value))
 
-    async with Database.sqlite(database_file, limits=limits) as database:
+    async with SqliteDatabase(database_file, limits=limits) as database:
         await database.transaction(insert, "first", 4000)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(survey, database)
@@ -113,7 +113,7 @@ async def test_an_outsider_with_an_old_snapshot_slows_writing_once_only(database
     """A snapshot that we cannot end costs one pause, not one per commit, and nothing is lost."""
     limits = Limits(checkpoint_bytes=16 * 1024, busy_bytes=64 * 1024, pause_s=0.02, pause_again_s=3600)
     outsider = sqlite3.connect(database_file, isolation_level=None)
-    async with Database.sqlite(database_file, limits=limits) as database:
+    async with SqliteDatabase(database_file, limits=limits) as database:
         await database.transaction(insert, "first", 4000)
         outsider.execute("BEGIN")
         outsider.execute("SELECT count(*) FROM leases").fetchall()
@@ -128,7 +128,7 @@ async def test_an_outsider_with_an_old_snapshot_slows_writing_once_only(database
 async def test_a_write_lock_of_another_is_waited_for(database_file: Path) -> None:
     """A writer that finds the lock taken gets it as soon as it is free."""
     outsider = sqlite3.connect(database_file, isolation_level=None, check_same_thread=False)
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
         outsider.execute("BEGIN IMMEDIATE")
         outsider.execute("INSERT INTO leases (name, holder, expires_at) VALUES ('a', 'b', 0)")
         release = threading.Timer(0.05, outsider.execute, ["COMMIT"])
@@ -146,5 +146,5 @@ async def test_a_file_that_cannot_have_a_log_is_refused(tmp_path: Path) -> None:
     outsider.execute("CREATE TABLE t (i)")
     outsider.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Unavailable):
-        await Database.sqlite(path, limits=Limits(write_lock_s=0.05)).open()
+        await SqliteDatabase(path, limits=Limits(write_lock_s=0.05)).open()
     outsider.close()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import trio
 import trio.testing
 
-from storage import Conflict, Database, Transaction, Unavailable
+from storage import Conflict, Database, SqliteDatabase, Transaction, Unavailable
 from storage.database_sqlite import Session
 from storage.metadata.tables import repositories
 from tests.storage.lease_rows import insert, names
@@ -250,7 +250,7 @@ async def test_when_the_thread_itself_fails_nobody_waits_for_ever(
     database_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error outside of any act: those who queue get `Unavailable`, so does who comes later, and closing works."""
-    async with Database.sqlite(database_file) as database:
+    async with SqliteDatabase(database_file) as database:
 
         def fail(_: Session) -> bool:
             raise MemoryError

@@ -10,7 +10,7 @@ import trio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from storage import Database, Transaction, migrations
+from storage import Database, SqliteDatabase, Transaction, migrations
 from storage.metadata import tags
 from storage.metadata.changes import image_scope
 from storage.metadata.tables import metadata
@@ -61,7 +61,7 @@ def test_every_clause_is_the_same(database_file: Path, tmp_path: Path) -> None:
 
 async def test_migrating_is_idempotent_and_tells_the_revision(tmp_path: Path) -> None:
     """Before: no revision. After one or two migrations: the newest."""
-    async with Database.sqlite(tmp_path / "sluice.db") as database:
+    async with SqliteDatabase(tmp_path / "sluice.db") as database:
         assert await database.revision() is None
         await database.migrate()
         await database.migrate()
@@ -70,7 +70,7 @@ async def test_migrating_is_idempotent_and_tells_the_revision(tmp_path: Path) ->
 
 async def test_tasks_of_one_process_may_migrate_at_once(tmp_path: Path) -> None:
     """Alembic's global state is used by one at a time, also for two different databases."""
-    async with Database.sqlite(tmp_path / "a.db") as a, Database.sqlite(tmp_path / "b.db") as b:
+    async with SqliteDatabase(tmp_path / "a.db") as a, SqliteDatabase(tmp_path / "b.db") as b:
         async with trio.open_nursery() as nursery:
             for database in (a, b, a, b):
                 nursery.start_soon(database.migrate)
@@ -82,7 +82,7 @@ async def test_a_migration_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "sluice.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE tags (i)")
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         with pytest.raises(sa.exc.OperationalError, match="already exists"):
             await database.migrate()
         assert await database.revision() is None
@@ -111,7 +111,7 @@ async def test_a_database_of_the_first_revision_counts_from_now_on(tmp_path: Pat
         place = image(connection)
         tags.put(connection, place.id, "latest", manifest(connection, place, "one"), by=None, now=NOW)
     engine.dispose()
-    async with Database.sqlite(path) as database:
+    async with SqliteDatabase(path) as database:
         assert (await database.revision(), database.changes().look()) == ("0001", None)
         await database.migrate()
         assert await database.revision() == await database.head()

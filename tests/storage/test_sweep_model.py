@@ -22,11 +22,11 @@ from storage import (
     BlobStore,
     BlobUnknown,
     Content,
-    Database,
     Digest,
     FilesystemStore,
     MemoryStore,
     Pool,
+    SqliteDatabase,
     SweepReport,
     UploadRecord,
     UploadUnknown,
@@ -110,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         self.thread = TrioThread()
         self.model = Model()
         self.clock = Clock()
-        self.database = Database.sqlite(Path(shutil.copy(self.template, self.directory / "sluice.db")))
+        self.database = SqliteDatabase(Path(shutil.copy(self.template, self.directory / "sluice.db")))
         self.scene, self.workers = self.thread.run(self.open)
 
     async def open(self) -> tuple[Scene, list[Content]]:

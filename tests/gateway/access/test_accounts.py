@@ -13,7 +13,7 @@ from gateway.access.errors import InvalidField, LastAdmin, TooManySecrets
 from gateway.access.passwords import Passwords
 from gateway.access.principal import Limits
 from gateway.access.secrets import SecretKind, looks_like
-from storage import AccountRecord, Conflict, Database, NotFound
+from storage import AccountRecord, Conflict, Database, NotFound, SqliteDatabase
 from storage.metadata import accounts, credentials, grants
 from tests.gateway.access.house import DAY, START, Clock, House
 
@@ -90,7 +90,7 @@ async def test_of_four_workers_one_makes_the_admin(database: Database, database_
     house = await House.build(database, Clock())
 
     async def start() -> None:
-        async with Database.sqlite(database_file) as own:
+        async with SqliteDatabase(database_file) as own:
             worker = Accounts(own, Passwords(threads=1, queue=1), clock=Clock())
             made.append(await worker.ensure_admin(None))
 

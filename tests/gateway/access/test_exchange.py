@@ -12,7 +12,7 @@ from gateway.access.exchange import MAX_REFRESH_TOKENS, TokenAnswer
 from gateway.access.principal import ANONYMOUS, Limits, Principal
 from gateway.access.secrets import SecretKind, looks_like, mint
 from gateway.oci.scopes import Scope, format_scope, parse_scopes
-from storage import CredentialRecord, Transaction
+from storage import CredentialRecord, SqliteDatabase, Transaction
 from storage.metadata import credentials, repositories
 from tests.gateway.access.house import DAY, START, House
 
@@ -425,6 +425,7 @@ async def _refresh_rows(house: House, principal: Principal) -> list[CredentialRe
 
 def _file_bytes(house: House) -> bytes:
     """Everything that the database wrote, its log included."""
+    assert isinstance(house.database, SqliteDatabase)
     path = house.database._file.path
     return b"".join(each.read_bytes() for each in path.parent.glob(path.name + "*"))
 

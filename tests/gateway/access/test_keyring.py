@@ -14,7 +14,7 @@ from gateway.access.errors import InvalidToken
 from gateway.access.keyring import PUBLISH_AHEAD_S, REFRESH_INTERVAL_S, Keyring
 from gateway.access.principal import ANONYMOUS
 from gateway.access.sealing import Sealer
-from storage import Database, SigningKeyRecord, Transaction, Unavailable
+from storage import Database, SigningKeyRecord, SqliteDatabase, Transaction, Unavailable
 from storage.metadata import signing_keys
 from tests.gateway.access.house import DAY, SECRET_KEY, START, Clock, House
 
@@ -33,7 +33,7 @@ async def test_of_many_processes_one_makes_the_keys(database: Database, database
     signing: list[str] = []
 
     async def start() -> None:
-        async with Database.sqlite(database_file) as own:
+        async with SqliteDatabase(database_file) as own:
             signing.append((await House.build(own, clock)).keyring.signing().kid)
 
     async with trio.open_nursery() as nursery:

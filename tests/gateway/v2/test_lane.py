@@ -12,6 +12,7 @@ from gateway.edge.pulls import Kind, Way
 from gateway.v2.lane import Lane, LaneStatistics
 from gateway.wire.recall import Asked, FileSpan, Recalled
 from storage import Digest
+from storage.changes_embedded import SqliteChanges
 from tests.gateway.edge.visitors import basic
 from tests.gateway.registry import NAME
 from tests.gateway.v2.lane_gateway import PEER, Fields, LaneGateway, Seen
@@ -237,11 +238,13 @@ async def test_a_changed_password_ends_what_was_read_with_the_old_one(gateway: L
 async def test_without_a_look_at_the_changes_nothing_is_replayed(gateway: LaneGateway) -> None:
     """A database that does not answer cannot say that nothing changed; what is remembered stays for later."""
     await gateway.ask("GET", TAG_PATH, admin(gateway))
-    gateway.registry.services.database.changes().close()
+    changes = gateway.registry.services.database.changes()
+    assert isinstance(changes, SqliteChanges)
+    changes.close()
 
     assert gateway.recall("GET", TAG_PATH, admin(gateway)) is None
     assert statistics(gateway).unsure == 1
-    gateway.registry.services.database.changes().open()
+    changes.open()
     assert gateway.recall("GET", TAG_PATH, admin(gateway)) is not None
 
 
