@@ -18,7 +18,10 @@ class ProjectRecord:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRecord:
-    """A repository and its settings. `immutable_tags` are globs over tag names."""
+    """A repository and its settings. `immutable_tags` are globs over tag names.
+
+    `redirect_pulls`: clients may be sent to the store itself for its blobs, where the store and their network allow it.
+    """
 
     id: int
     project_id: int
@@ -35,6 +38,7 @@ class RepositoryRecord:
     immutable_tags: tuple[str, ...]
     created_at: int
     updated_at: int
+    redirect_pulls: bool = False
 
     @property
     def full_name(self) -> str:

@@ -12,6 +12,7 @@ from gateway.api.fields import Body, Globs, Moment, Name, Prefix, Text, View, mo
 from gateway.api.listing import Page, shown, visible_repositories
 from gateway.api.needs import sees_project
 from gateway.api.services import Ask, Reply
+from gateway.config import S3Storage
 from storage import RepositoryRecord, Transaction
 from storage.metadata import projects, repositories
 
@@ -41,6 +42,10 @@ class RepositoryCreate(Body):
     immutable_tags: Globs = Field(
         default_factory=list, description="A tag that one of these globs fits is never moved or deleted."
     )
+    redirect_pulls: bool = Field(
+        default=False,
+        description="Clients in the storage's `redirect_networks` fetch blobs from its bucket; for buckets only.",
+    )
 
 
 class RepositoryChange(Body):
@@ -51,6 +56,7 @@ class RepositoryChange(Body):
     is_catch_all: bool = False
     anonymous_read: bool = False
     immutable_tags: Globs = Field(default_factory=list)
+    redirect_pulls: bool = False
 
 
 class RepositoryView(View):
@@ -66,6 +72,7 @@ class RepositoryView(View):
     is_catch_all: bool
     anonymous_read: bool
     immutable_tags: list[str]
+    redirect_pulls: bool
     created_at: Moment
     updated_at: Moment
 
@@ -83,6 +90,7 @@ class RepositoryView(View):
             is_catch_all=record.is_catch_all,
             anonymous_read=record.anonymous_read,
             immutable_tags=list(record.immutable_tags),
+            redirect_pulls=record.redirect_pulls,
             created_at=moment(record.created_at),
             updated_at=moment(record.updated_at),
         )
@@ -120,6 +128,8 @@ async def create(ask: Ask) -> Reply:
     """A new one, in a project that the caller maintains."""
     body = ask.given(RepositoryCreate)
     storage_id = _storage_id(ask, body.storage)
+    if body.redirect_pulls:
+        _require_redirects(ask, body.storage or ask.api.settings.storage.default)
     record = await ask.api.database.transaction(_create, ask.principal, body, storage_id, ask.api.now())
     location = f"/api/v1/repos/{record.project}/{record.name}"
     return Reply(RepositoryView.of(record), concerns=record.full_name, headers={"Location": location})
@@ -132,6 +142,12 @@ def _storage_id(ask: Ask, name: str | None) -> int:
     except KeyError:
         known = ", ".join(sorted(ask.api.settings.storage.storages))
         raise invalid("storage", f"is not configured; known: {known}") from None
+
+
+def _require_redirects(ask: Ask, storage: str) -> None:
+    """Refuse redirects to where nobody but us can read."""
+    if not isinstance(ask.api.settings.storage.storages.get(storage), S3Storage):
+        raise invalid("redirect_pulls", f"is for repositories in a bucket; the storage {storage} is none")
 
 
 def _create(
@@ -155,6 +171,7 @@ def _create(
         is_catch_all=body.is_catch_all,
         anonymous_read=body.anonymous_read,
         immutable_tags=body.immutable_tags,
+        redirect_pulls=body.redirect_pulls,
         now=now,
     )
 
@@ -170,6 +187,8 @@ async def change(ask: Ask) -> Reply:
     changes = body.model_dump(exclude_unset=True)
     moved = [each for each in _FOR_ADMINS if each in changes and changes[each] != getattr(before, each)]
     _require_admin(ask.principal, moved)
+    if changes.get("redirect_pulls"):
+        _require_redirects(ask, before.storage)
     after = await ask.api.database.transaction(repositories.update, before.id, now=ask.api.now(), **changes)
     if after is None:
         raise not_found()

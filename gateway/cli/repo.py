@@ -19,7 +19,7 @@ from gateway.cli.options import (
 )
 from gateway.cli.output import Listing, Row, moment
 from gateway.cli.session import Session, run
-from gateway.config import Settings
+from gateway.config import S3Storage, Settings
 from gateway.policy.naming import MAX_RULES
 from gateway.repositories.hosted import HostedRepository
 from storage import Content, Digest, DigestInvalid, RepositoryRecord, Transaction
@@ -39,6 +39,7 @@ class Wishes(TypedDict):
     catch_all: bool | None
     anonymous_read: bool | None
     immutable_tags: tuple[str, ...]
+    redirect_pulls: bool | None
 
 
 def _wishes(command: FunctionT) -> FunctionT:
@@ -49,6 +50,11 @@ def _wishes(command: FunctionT) -> FunctionT:
             type=GLOB,
             multiple=True,
             help="Tags that fit are never moved or deleted; repeatable.",
+        ),
+        click.option(
+            "--redirect-pulls/--no-redirect-pulls",
+            default=None,
+            help="Send clients in the storage's redirect_networks to the bucket itself for blobs.",
         ),
         click.option("--anonymous-read/--no-anonymous-read", default=None, help="Everybody may pull."),
         click.option("--catch-all/--no-catch-all", default=None, help="Names that lead nowhere else lead here."),
@@ -87,6 +93,8 @@ def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[
     if place not in settings.storage.storages:
         known = ", ".join(sorted(settings.storage.storages))
         raise click.UsageError(f"storage {place} is not configured; known: {known}")
+    if wishes["redirect_pulls"]:
+        _require_redirects(settings, place)
 
     async def work(session: Session) -> None:
         project = await session.project(name.partition("/")[0])
@@ -104,6 +112,7 @@ def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[
                 is_catch_all=bool(wishes["catch_all"]),
                 anonymous_read=bool(wishes["anonymous_read"]),
                 immutable_tags=_rules(wishes),
+                redirect_pulls=bool(wishes["redirect_pulls"]),
                 now=session.now(),
             )
 
@@ -111,6 +120,11 @@ def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[
         click.echo(f"added repository {name}; next: docker push HOST/{name}/IMAGE:TAG")
 
     run(settings, work)
+
+
+def _require_redirects(settings: Settings, storage: str) -> None:
+    if not isinstance(settings.storage.storages.get(storage), S3Storage):
+        raise click.UsageError(f"--redirect-pulls is for repositories in a bucket; the storage {storage} is none")
 
 
 def _rules(wishes: Wishes) -> tuple[str, ...]:
@@ -155,6 +169,7 @@ def _row(record: RepositoryRecord) -> Row:
         "is_catch_all": record.is_catch_all,
         "anonymous_read": record.anonymous_read,
         "immutable_tags": list(record.immutable_tags),
+        "redirect_pulls": record.redirect_pulls,
         "created_at": moment(record.created_at),
         "updated_at": moment(record.updated_at),
     }
@@ -207,6 +222,8 @@ def change(name: str, *, no_alias: bool, no_immutable_tags: bool, settings: Sett
 
     async def work(session: Session) -> None:
         repository = await session.repository(name)
+        if wishes["redirect_pulls"]:
+            _require_redirects(settings, repository.storage)
         await session.database.transaction(repositories.update, repository.id, now=session.now(), **changes)
         click.echo(f"changed {', '.join(sorted(changes))} of {name}")
 
@@ -223,6 +240,8 @@ def _changes(wishes: Wishes) -> RepositoryChanges:
         changes["is_catch_all"] = wishes["catch_all"]
     if wishes["anonymous_read"] is not None:
         changes["anonymous_read"] = wishes["anonymous_read"]
+    if wishes["redirect_pulls"] is not None:
+        changes["redirect_pulls"] = wishes["redirect_pulls"]
     if wishes["immutable_tags"]:
         changes["immutable_tags"] = _rules(wishes)
     return changes

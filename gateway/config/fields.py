@@ -20,7 +20,9 @@ _SCHEME: Final = re.compile("basic|bearer", re.IGNORECASE)
 _STORAGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")  # no "__": it separates sections in the environment
 # AWS allows lower case only, 3 to 63; Ceph also has older buckets with the others.
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._=-]+(?:/[A-Za-z0-9._=-]+)*")  # what no store and no signature has to escape
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")  # what no store and no signature has to escape
+
+_MOST_PREFIX_CHARS: Final = 512  # a key has 1024 bytes at most, of which we take less than 200
 
 
 def _listen(text: str) -> str:
@@ -101,8 +103,9 @@ def _bucket(text: str) -> str:
 
 def _prefix(text: str) -> str:
     text = text.strip("/")
-    if text and (not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/"))):
-        raise ValueError("must be names of letters, digits, '.', '-', '_' and '=', with single '/' between them")
+    fits = len(text) <= _MOST_PREFIX_CHARS and _PREFIX.fullmatch(text) and not {".", ".."} & set(text.split("/"))
+    if text and not fits:
+        raise ValueError("must be names of letters, digits, '.', '-' and '_', with single '/' between them")
     return text
 
 

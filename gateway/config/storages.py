@@ -81,14 +81,14 @@ class S3Storage(Section):
         description="Disk for blobs that are pulled often, per machine: 10 GiB; 0 reads each from the bucket.",
     )
     hot_path: Path | None = Field(None, description="Their directory; default: hot/NAME below the data directory.")
-    window_bytes: Annotated[int, Field(ge=256 * 1024, le=1 << 30)] = Field(
+    window_bytes: Annotated[int, Field(ge=_MIB, le=_GIB)] = Field(
         8 * _MIB,
         description="Bytes read at once of a large blob whose reader may leave in the middle; what can be wasted.",
     )
     parallel_get: Annotated[int, Field(gt=0, le=32)] = Field(
         1, description="Ranges of one large blob that are read at once; for services that limit each connection."
     )
-    parallel_range_bytes: Annotated[int, Field(ge=256 * 1024, le=1 << 28)] = Field(
+    parallel_range_bytes: Annotated[int, Field(ge=_MIB, le=_GIB)] = Field(
         4 * _MIB, description="Bytes of each of these ranges; they are held in memory."
     )
     public_endpoint_url: EndpointUrl | None = Field(

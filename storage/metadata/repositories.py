@@ -24,8 +24,10 @@ class RepositoryChanges(TypedDict, total=False):
     is_catch_all: bool
     anonymous_read: bool
     immutable_tags: Sequence[str]
+    redirect_pulls: bool
 
 
+_REDIRECT_PULLS = "redirect_pulls"  # in the column of settings, where a version that does not know it leaves it alone
 _SELECT = (
     sa.select(
         repositories.c.id,
@@ -43,6 +45,7 @@ _SELECT = (
         repositories.c.immutable_tags,
         repositories.c.created_at,
         repositories.c.updated_at,
+        repositories.c.settings,
     )
     .join(projects, projects.c.id == repositories.c.project_id)
     .join(storages, storages.c.id == repositories.c.storage_id)
@@ -73,6 +76,7 @@ _PAGE_READABLE = _PAGE.where(_READABLE)
 _PAGE_OF_READABLE = _PAGE_OF.where(_READABLE)
 _INSERT = sa.insert(repositories).returning(repositories.c.id)
 _UPDATE = sa.update(repositories).where(repositories.c.id == bindparam("repository_id"))
+_SETTINGS = sa.select(repositories.c.settings).where(repositories.c.id == bindparam("repository_id"))
 _DELETE = sa.delete(repositories).where(repositories.c.id == bindparam("repository_id"))
 _PROJECT = sa.select(projects.c.name).where(projects.c.id == bindparam("project_id"))
 
@@ -90,6 +94,7 @@ def create(
     is_catch_all: bool,
     anonymous_read: bool,
     immutable_tags: Sequence[str],
+    redirect_pulls: bool = False,
     now: int,
 ) -> RepositoryRecord:
     """A new, empty repository. `Conflict` names what is taken: the name, the alias, the place of the catch-all."""
@@ -110,7 +115,7 @@ def create(
         "is_catch_all": is_catch_all,
         "anonymous_read": anonymous_read,
         "immutable_tags": json.dumps(list(immutable_tags)),
-        "settings": "{}",
+        "settings": json.dumps({_REDIRECT_PULLS: True} if redirect_pulls else {}),
         "created_at": now,
         "updated_at": now,
     }
@@ -160,6 +165,10 @@ def update(
     values: dict[str, object] = {**changes, "updated_at": now}
     if "immutable_tags" in changes:
         values["immutable_tags"] = json.dumps(list(changes["immutable_tags"]))
+    if "redirect_pulls" in values:
+        settings = json.loads(tx.execute(_SETTINGS, {"repository_id": repository_id}).scalar() or "{}")
+        settings[_REDIRECT_PULLS] = values.pop("redirect_pulls")
+        values["settings"] = json.dumps(settings)
     tx.execute(_UPDATE.values(values), {"repository_id": repository_id})
     return get(tx, repository_id)
 
@@ -243,5 +252,6 @@ def _record(row: Sequence[object] | None) -> RepositoryRecord | None:
 
 def _record_of(row: Sequence[object]) -> RepositoryRecord:
     values = list(row)
-    values[-3] = tuple(json.loads(str(values[-3])))  # immutable_tags
+    values[-4] = tuple(json.loads(str(values[-4])))  # immutable_tags
+    values[-1] = values[-1] != "{}" and json.loads(str(values[-1])).get(_REDIRECT_PULLS) is True
     return RepositoryRecord(*values)  # type: ignore[arg-type]  # a row is untyped; _SELECT says what it holds

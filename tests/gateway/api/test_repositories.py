@@ -109,6 +109,17 @@ async def test_an_unknown_storage_is_a_wrong_field(installation: Installation) -
     assert refused.value["errors"][0]["message"] == "is not configured; known: default"
 
 
+async def test_redirects_are_for_buckets(installation: Installation) -> None:
+    """Nobody but the gateway can read a directory, so making or changing a repository there says so."""
+    made = await installation.call("POST", PATH, {"project": "team", "name": "new", "redirect_pulls": True})
+    changed = await installation.call("PATCH", f"{PATH}/{REPOSITORY}", {"redirect_pulls": True})
+    left = await installation.call("PATCH", f"{PATH}/{REPOSITORY}", {"redirect_pulls": False})
+
+    assert (made.status, made.fields) == (changed.status, changed.fields) == (400, ["redirect_pulls"])
+    assert "the storage default is none" in made.value["errors"][0]["message"]
+    assert left.value["redirect_pulls"] is False
+
+
 async def test_a_project_that_one_may_not_see_does_not_exist(installation: Installation) -> None:
     """Making a repository in it and in one that is not there gives the same answer."""
     hidden = await installation.call("POST", PATH, {"project": "hidden", "name": "x"}, auth=STRANGER)

@@ -59,6 +59,8 @@ def test_repositories_are_listed_by_full_name(sluice: Sluice) -> None:
         (["add", "team/x", "--catch-all"], 1, "common/docker-hosted is the catch-all already"),
         (["add", "team/x", "--immutable-tag", "a b"], 2, "use characters of tags"),
         (["add", "team/x", *(["--immutable-tag", "x"] * 101)], 2, "at most 100 rules"),
+        (["add", "team/x", "--redirect-pulls"], 2, "the storage default is none"),
+        (["set", "team/images", "--redirect-pulls"], 2, "the storage default is none"),
         (["set", "team/images"], 2, "nothing to change"),
         (["set", "team/nothing", "--catch-all"], 1, "there is no repository team/nothing"),
         (["restore", "team/images"], 2, "is not PROJECT/REPOSITORY/IMAGE@DIGEST"),

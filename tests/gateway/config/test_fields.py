@@ -75,13 +75,13 @@ def test_what_is_no_bucket(name: str) -> None:
     assert "must be the name of a bucket" in complaint(BucketName, name)
 
 
-@pytest.mark.parametrize("prefix", ["..", "a/../b", "a//b", "a b", "a?b", "ä"])
+@pytest.mark.parametrize("prefix", ["..", "a/../b", "a//b", "a b", "a=b", "ä", "a" * 513])
 def test_what_is_no_prefix(prefix: str) -> None:
     """Nothing that a path or a signature would have to escape."""
     assert "must be names of letters" in complaint(Prefix, prefix)
 
 
-@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("/a/b/", "a/b"), ("team=1", "team=1")])
+@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("/a/b/", "a/b"), ("team-1", "team-1")])
 def test_slashes_around_a_prefix_are_dropped(given: str, kept: str) -> None:
     """However it is written, it means the same keys."""
     assert TypeAdapter(Prefix).validate_python(given) == kept

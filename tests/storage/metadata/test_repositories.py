@@ -1,5 +1,6 @@
 """Repositories: their settings, who sees them in listings, and which one serves an image name."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -85,6 +86,35 @@ async def test_changing_settings_leaves_the_others(database: Database) -> None:
     again = await database.transaction(repositories.update, made.id, now=NOW + 6, is_catch_all=True)
     assert again is not None  # being the catch-all already is no conflict with itself
     assert await database.transaction(repositories.update, made.id + 1, now=NOW, description="x") is None
+
+
+async def test_redirects_are_off_until_they_are_allowed(database: Database) -> None:
+    """Said when it is made or later; other changes leave it, and so do settings of another version beside it."""
+    plain = await database.transaction(repository, "team/app")
+    allowed = await database.transaction(repository, "team/other", redirect_pulls=True)
+    assert (plain.redirect_pulls, allowed.redirect_pulls) == (False, True)
+
+    await database.transaction(
+        lambda tx: tx.execute(
+            sa.text("UPDATE repositories SET settings = '{\"later\": 1}' WHERE id = :id"), {"id": plain.id}
+        )
+    )
+    changed = await database.transaction(repositories.update, plain.id, now=NOW, redirect_pulls=True)
+    described = await database.transaction(repositories.update, plain.id, now=NOW, description="d")
+    settings = await database.read(
+        lambda tx: tx.execute(
+            sa.select(tables.repositories.c.settings).where(tables.repositories.c.id == plain.id)
+        ).scalar_one()
+    )
+    taken = await database.transaction(repositories.update, plain.id, now=NOW, redirect_pulls=False)
+
+    assert changed is not None
+    assert changed.redirect_pulls
+    assert described is not None
+    assert described.redirect_pulls
+    assert json.loads(settings) == {"later": 1, "redirect_pulls": True}
+    assert taken is not None
+    assert not taken.redirect_pulls
 
 
 async def test_changes_cannot_take_what_another_has(database: Database) -> None:
