@@ -50,6 +50,7 @@ OWNERS = {
     "asks": ("gateway/upstream/client.py",),
     "boto3": ("storage/s3_control.py",),
     "botocore": ("storage/s3_control.py",),
+    "httptools": ("storage/transfer/*",),
     "hypercorn": ("gateway/wire/*",),
     "jwt": ("gateway/access/tokens.py",),
     "psycopg": SQL,
