@@ -7,6 +7,7 @@ all is refused. Knows nothing of blobs.
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from storage.digest import Digest
@@ -102,7 +103,7 @@ async def _removes(
         return True, ()
     try:
         for key in keys:
-            await retried(lambda key=key: delete(key))
+            await retried(partial(delete, key))
     except Refused as refused:
         return False, (f"objects cannot be removed ({refused}): what is collected as garbage stays in the bucket",)
     return False, ("the store does not remove many objects at once: it is asked for each",)

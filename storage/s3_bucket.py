@@ -10,13 +10,14 @@ which the message says) and `StorageFull` (quota) besides what it names.
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final, Self, TypeVar
 
 import trio
 
 from storage.blobstore import Span
 from storage.blocking import Pool
-from storage.errors import BlobUnknown, Damaged, DigestMismatch, UploadUnknown
+from storage.errors import BlobUnknown, Damaged, DigestMismatch, Unavailable, UploadUnknown
 from storage.s3_abilities import Abilities, probe
 from storage.s3_control import BATCH, Control, certificates
 from storage.s3_data import OwnPlane, own_client
@@ -26,7 +27,7 @@ from storage.s3_objects import DataPlane, Download, ObjectInfo, UploadPart
 from storage.s3_requests import KeptCredentials, Requests
 from storage.s3_settings import S3Settings
 from storage.s3_threads import ThreadPlane
-from storage.transfer.payload import Payload, Stream
+from storage.transfer.payload import Payload, is_repeatable, size_of
 
 __all__ = ["Bucket", "Download", "ObjectInfo"]
 
@@ -100,24 +101,24 @@ class Bucket:
 
         With `sha256` (hex) the signature carries the digest: where `abilities.verifies_sha256`, other bytes raise
         `DigestMismatch` and nothing is stored. With `if_absent` an existing object raises `Conflict`; only where
-        `abilities.conditional_put`, elsewhere it is overwritten. A `Stream` is sent once: `Unavailable` then means
-        that its bytes are gone, and the caller's own exception from the stream passes through.
+        `abilities.conditional_put`, elsewhere it is overwritten; one of the same size counts as written by this call,
+        unless from a `Stream`. That is sent once: `Unavailable` then means that its bytes are gone, and what its
+        source raises passes through.
         """
         conditional = if_absent and self.abilities.conditional_put
-        attempts = 0
-
-        async def send() -> str:
-            nonlocal attempts
-            attempts += 1
-            return await self._data.put(self._full(key), payload, sha256=sha256, if_absent=conditional)
-
+        can_repeat = is_repeatable(payload)
         try:
-            return await retried(send, can_repeat=not isinstance(payload, Stream))
+            return await retried(
+                lambda: self._data.put(self._full(key), payload, sha256=sha256, if_absent=conditional),
+                can_repeat=can_repeat,
+            )
         except Refused as refused:
             if refused.code in WRONG_DIGEST and sha256 is not None:
                 raise DigestMismatch(claimed=f"sha256:{sha256}", actual="another one") from refused
-            if refused.code == _PRECONDITION_FAILED and attempts > 1:
-                return (await self.head(key)).etag  # an attempt whose answer was lost had written it
+            if refused.code == _PRECONDITION_FAILED and can_repeat:
+                found = await self.head(key)
+                if found.size_bytes == size_of(payload):
+                    return found.etag  # an attempt whose answer was lost has written it
             raise self._error(refused, key) from refused
         except Trouble as trouble:
             raise self._error(trouble, key) from trouble
@@ -165,10 +166,10 @@ class Bucket:
         if len(full) > 1 and self.abilities.batch_delete:
             for start in range(0, len(full), BATCH):
                 batch = full[start : start + BATCH]
-                await self._attempt(lambda batch=batch: self._delete_batch(batch), f"removal of {keys[start]}")
+                await self._attempt(partial(self._delete_batch, batch), f"removal of {keys[start]}")
             return
         for key, whole in zip(keys, full, strict=True):
-            await self._attempt(lambda whole=whole: self._delete_one(whole), f"removal of {key}")
+            await self._attempt(partial(self._delete_one, whole), f"removal of {key}")
 
     async def _delete_batch(self, full: Sequence[str]) -> None:
         await self._pool.run(self._control.delete_batch, full)
@@ -188,7 +189,7 @@ class Bucket:
         Writing a number again replaces the part. See `put` about a `Stream`.
         """
         part = UploadPart(upload_id, number)
-        can_repeat = not isinstance(payload, Stream)
+        can_repeat = is_repeatable(payload)
         return await self._attempt(
             lambda: self._data.put(self._full(key), payload, part=part),
             f"part {number} of {key}",
@@ -210,9 +211,12 @@ class Bucket:
         """
         try:
             await self._ask(key, self._control.complete, self._full(key), upload_id, parts)
-        except UploadUnknown:
-            if not await self._is_completed(key, len(parts)):
-                raise
+        except (UploadUnknown, Unavailable) as error:
+            if await self._is_completed(key, len(parts)):
+                return
+            if isinstance(error, Unavailable):
+                await self.list_parts(key, upload_id)  # radosgw 16 answers 500 where there is no such upload
+            raise
 
     async def _is_completed(self, key: str, parts: int) -> bool:
         """Whether a completion whose answer was lost has made the object: its ETag tells of how many parts it is."""

@@ -304,7 +304,7 @@ def _refused(error: Any) -> Refused:
     details = answer.get("Error", {})
     region = details.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
     status = int(metadata.get("HTTPStatusCode", 0))
-    return Refused(status, str(details.get("Code", "Unknown")), str(details.get("Message", "")), region=region)
+    return Refused(status, str(details.get("Code") or "Unknown"), str(details.get("Message") or ""), region=region)
 
 
 def _seconds(moment: datetime) -> int:

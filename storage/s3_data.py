@@ -13,9 +13,10 @@ from storage.blobstore import Span
 from storage.s3_failures import ERROR_BODY_BYTES, Refused, Trouble, Unreached, parse_refusal
 from storage.s3_objects import Download, ObjectInfo, UploadPart, range_of, total_of, unquoted
 from storage.s3_requests import Request, Requests
-from storage.transfer.client import Client, Response
-from storage.transfer.errors import ConnectFailed, TransferError
+from storage.transfer.client import Client
+from storage.transfer.errors import ConnectFailed, TooLarge, TransferError
 from storage.transfer.payload import Payload
+from storage.transfer.response import Response
 
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -80,13 +81,16 @@ class OwnPlane:
                 request.method, request.origin, request.target, request.headers, payload
             ) as response:
                 if response.status not in {_OK, _PARTIAL}:
-                    raise await self._refusal(request, response)
+                    raise await self._refusal(response)
                 yield response
         except TransferError as error:
             raise trouble_of(error) from error
 
-    async def _refusal(self, request: Request, response: Response) -> Refused:
-        body = b"" if request.method == "HEAD" else await response.read(ERROR_BODY_BYTES)
+    async def _refusal(self, response: Response) -> Refused:
+        try:
+            body = await response.read(ERROR_BODY_BYTES)
+        except TooLarge:
+            body = b""
         refused = parse_refusal(response.status, body, region=response.header("x-amz-bucket-region"))
         if refused.has_old_credentials:
             self._requests.forget_credentials()
@@ -113,7 +117,7 @@ class _Chunks:
 
 def trouble_of(error: TransferError) -> Trouble:
     """What an error of the client means to who may ask again."""
-    return Unreached(str(error), nothing_sent=isinstance(error, ConnectFailed))
+    return Unreached(str(error), passes=error.retryable, nothing_sent=isinstance(error, ConnectFailed))
 
 
 def _download(response: Response, span: Span | None) -> Download:

@@ -49,15 +49,16 @@ WRONG_DIGEST: Final = frozenset({"XAmzContentSHA256Mismatch", "BadDigest", "XAmz
 class Trouble(Exception):
     """What one attempt met. `passes`: another attempt may go better."""
 
-    passes = False
+    def __init__(self, text: str, *, passes: bool) -> None:
+        super().__init__(text)
+        self.passes = passes
 
 
 class Unreached(Trouble):
     """No answer, or none that could be used. `nothing_sent`: not even a byte of the request's body left us."""
 
     def __init__(self, reason: str, *, passes: bool = True, nothing_sent: bool = False) -> None:
-        super().__init__(reason)
-        self.passes = passes
+        super().__init__(reason, passes=passes)
         self.nothing_sent = nothing_sent
 
 
@@ -65,18 +66,13 @@ class Refused(Trouble):
     """The service answered with an error; `code` is S3's own word for it."""
 
     def __init__(self, status: int, code: str, message: str = "", *, region: str = "") -> None:
-        super().__init__(f"{status} {code}: {message}" if message else f"{status} {code}")
+        overloaded = status in _PASSING_STATUS and code != "NotImplemented"
+        text = f"{status} {code}: {message}" if message else f"{status} {code}"
+        super().__init__(text, passes=overloaded or code in _PASSING or code in _OLD_CREDENTIALS)
         self.status = status
         self.code = code
         self.message = message
         self.region = region
-
-    @property
-    def passes(self) -> bool:  # type: ignore[override] - decided by what was answered
-        """Overload, a pause of the service, or credentials that have a successor."""
-        if self.code in _PASSING or self.has_old_credentials:
-            return True
-        return self.status in _PASSING_STATUS and self.code != "NotImplemented"
 
     @property
     def has_old_credentials(self) -> bool:

@@ -1,25 +1,23 @@
 """Requests of the data plane to one bucket: where they go, and whose signature they carry. Sends nothing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import trio
 
 from storage.blocking import Pool
 from storage.s3_settings import S3Settings
-from storage.transfer.client import Origin
-from storage.transfer.signing import Credentials, Signer
+from storage.transfer.origin import Origin
+from storage.transfer.signing import UNSIGNED_PAYLOAD, Credentials, Pairs, Signer, target_of
 
 # botocore refreshes what expires 10 to 15 minutes before, so what it gave is good for longer than this.
 _KEPT_S: Final = 60.0
 
-Pairs = Sequence[tuple[str, str]]
-
 
 class KeptCredentials:
-    """The credentials of now. Asking their source takes a thread and may take the network, so they are kept for 60 s."""
+    """The credentials of now, kept for 60 s: asking their source takes a thread and may take the network."""
 
     def __init__(self, fetch: Callable[[], Credentials], *, pool: Pool) -> None:
         self._fetch = fetch
@@ -45,7 +43,7 @@ class KeptCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How a bucket is reached: `path` is encoded, begins with a slash and ends before the key's slash."""
+    """How a bucket is reached; `path` is plain text, empty or from a slash on, and ends before the slash of the key."""
 
     origin: Origin
     path: str
@@ -54,25 +52,17 @@ class Address:
     def of(cls, endpoint_url: str, settings: S3Settings) -> Self:
         """The bucket at an endpoint, in its own host or below its own path; ValueError for what is no address."""
         parts = urlsplit(endpoint_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
+        origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
+        path = parts.path.rstrip("/")
+        if parts.query or parts.fragment:
             raise ValueError(f"malformed endpoint {endpoint_url[:80]!r}: expected http(s)://host[:port]")
-        path = quote(parts.path.rstrip("/"), safe="/-._~")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         if settings.addressing == "virtual":
-            return cls(Origin(parts.scheme, f"{settings.bucket}.{parts.hostname}", port), path)
-        return cls(Origin(parts.scheme, parts.hostname, port), f"{path}/{settings.bucket}")
+            return cls(replace(origin, host=f"{settings.bucket}.{origin.host}"), path)
+        return cls(origin, f"{path}/{settings.bucket}")
 
     def path_of(self, key: str) -> str:
-        """The encoded path of an object (RFC 3986: all but unreserved characters and slashes; SigV4 wants the same)."""
-        return f"{self.path}/{quote(key, safe='/-._~')}"
-
-    @property
-    def host(self) -> str:
-        """The Host header."""
-        host = f"[{self.origin.host}]" if ":" in self.origin.host else self.origin.host
-        return (
-            host if self.origin.port == {"http": 80, "https": 443}[self.origin.scheme] else f"{host}:{self.origin.port}"
-        )
+        """The path of an object, plain text."""
+        return f"{self.path}/{key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +91,16 @@ class Requests:
         """A request for an object; `sha256` (hex) of the body is signed if given, else the body is not."""
         path = self._address.path_of(key)
         credentials = await self._credentials.now()
-        payload = {} if sha256 is None else {"sha256": sha256}
-        headers = self._signer.headers(credentials, method, self._address.host, path, query, **payload, extra=extra)
-        return Request(method, self._address.origin, _target(path, query), headers)
+        headers = self._signer.headers(
+            credentials,
+            method,
+            self._address.origin.authority,
+            path,
+            query,
+            sha256=sha256 or UNSIGNED_PAYLOAD,
+            extra=extra,
+        )
+        return Request(method, self._address.origin, target_of(path, query), headers)
 
     async def presigned(self, key: str, *, expires_s: int, endpoint_url: str | None = None) -> str:
         """An address for GET at this endpoint, by default the bucket's own."""
@@ -114,9 +111,3 @@ class Requests:
     def forget_credentials(self) -> None:
         """See `KeptCredentials.forget`."""
         self._credentials.forget()
-
-
-def _target(path: str, query: Pairs) -> str:
-    if not query:
-        return path
-    return path + "?" + "&".join(f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}" for name, value in query)

@@ -41,7 +41,7 @@ class ThreadPlane:
         payload: Payload,
         *,
         part: UploadPart | None = None,
-        sha256: str | None = None,
+        sha256: str | None = None,  # noqa: ARG002 - see `verifies`
         if_absent: bool = False,
     ) -> str:
         """See `DataPlane.put`; `sha256` is not used, as `verifies` says."""
