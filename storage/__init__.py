@@ -26,6 +26,8 @@ from storage.errors import (
 from storage.filesystem import FilesystemStore
 from storage.fsck import Finding, Fsck, FsckTotals
 from storage.memory import MemoryStore
+from storage.moving import Move
+from storage.moving_blobs import Installation, LostBlob, MoveTotals
 from storage.records import (
     AccountRecord,
     BlobRecord,
@@ -71,8 +73,12 @@ __all__ = [
     "GrantRecord",
     "Hasher",
     "ImageRecord",
+    "Installation",
+    "LostBlob",
     "ManifestRecord",
     "MemoryStore",
+    "Move",
+    "MoveTotals",
     "NotFound",
     "OpenFile",
     "Pool",

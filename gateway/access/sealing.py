@@ -71,15 +71,17 @@ def key_from_setting(text: str) -> bytes:
     return _derive(text.encode(), "sluice secret key from setting", SECRET_KEY_BYTES)
 
 
-def load_or_create_key(path: Path) -> bytes:
+def load_or_create_key(path: Path, *, key: bytes | None = None) -> bytes:
     """The secret key in the file `path`, made first (mode 0600, durable) if there is none. Blocks; for the start.
+
+    It is random, or the `key` of another installation that moves here.
 
     Any number of processes may call it at once: all get the same key. Its directory must exist, on a local disk.
     Raises OSError, and `ValueError` for a file that holds no key or that everybody can read.
     """
     with _alone_in(path.parent):
         if not path.exists():
-            _create(path)
+            _create(path, secrets.token_bytes(SECRET_KEY_BYTES) if key is None else key)
     return _load(path)
 
 
@@ -95,13 +97,13 @@ def _alone_in(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, key: bytes) -> None:
     """Under the lock. What a crash left of an earlier try is written over; the name appears with all bytes or not."""
     unfinished = path.with_name(path.name + ".new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, 0o600)  # whatever the umask or the leftover says
-        file.write(secrets.token_bytes(SECRET_KEY_BYTES).hex().encode() + b"\n")
+        file.write(key.hex().encode() + b"\n")
         file.flush()
         os.fsync(descriptor)
     unfinished.replace(path)

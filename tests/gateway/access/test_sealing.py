@@ -55,6 +55,14 @@ def test_a_key_from_the_configuration_must_be_long() -> None:
     assert key_from_setting("x" * 32) == key_from_setting("x" * 32) != key_from_setting("y" * 32)
 
 
+def test_the_key_of_another_installation_is_kept_unless_there_is_one(tmp_path: Path) -> None:
+    """A move brings the key along, and never replaces one."""
+    path = tmp_path / "secret.key"
+
+    assert load_or_create_key(path, key=KEY) == load_or_create_key(path) == KEY
+    assert load_or_create_key(path, key=bytes(32)) == KEY
+
+
 def test_the_key_file_is_made_once_and_only_for_its_owner(tmp_path: Path) -> None:
     """The first call makes a file of mode 0600, whatever the umask; later calls give the same key."""
     path = tmp_path / "secret.key"

@@ -1,0 +1,109 @@
+"""Two installations, open at once, for a move from one to the other: what `sluice migrate --to` needs besides the move.
+
+Knows how they are configured; how rows and bytes move is `storage.moving`'s.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+
+from gateway.access.sealing import key_from_setting, load_or_create_key
+from gateway.cli.session import require_installation, require_schema
+from gateway.config import ConfigInvalid, DirectoryStorage, S3Storage, Settings, load
+from storage import BlobStore, Database, FilesystemStore, Installation, Pool, SqliteDatabase, Unavailable
+from storage.metadata import storages
+
+_KEY_FILE = "secret.key"
+
+
+def load_new(file: Path) -> Settings:
+    """The new installation's settings: from its file alone, as variables of the environment are the old one's."""
+    try:
+        return load(file=file)
+    except ConfigInvalid as error:
+        raise click.UsageError(f"the configuration {file} has mistakes:\n{error}") from error
+
+
+@asynccontextmanager
+async def open_old(settings: Settings) -> AsyncIterator[Installation]:
+    """The installation that is moved, if it exists, is ours to read and has this version's schema."""
+    require_installation(settings)
+    async with SqliteDatabase(settings.storage.database_file) as database:
+        await require_schema(database)
+        yield Installation(database, await _stores(settings, database))
+
+
+@asynccontextmanager
+async def open_new(settings: Settings) -> AsyncIterator[Installation]:
+    """The installation that it is moved to, made if it is new; its schema is brought to this version."""
+    settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with SqliteDatabase(settings.storage.database_file) as database:
+        await database.migrate()
+        yield Installation(database, await _stores(settings, database))
+
+
+def require_two(old: Settings, new: Settings) -> None:
+    """`ClickException` if the two share a database or a place of bytes."""
+    if _database(old) == _database(new):
+        raise click.ClickException("both configurations name the same database: there is nothing to move")
+    places = {_place(old, name): name for name in old.storage.storages}
+    for name in new.storage.storages:
+        if (other := places.get(_place(new, name))) is not None:
+            raise click.ClickException(
+                f"the new installation's storage {name} lies where the old one's storage {other} does: "
+                "each needs a place of its own"
+            )
+
+
+def carry_key(old: Settings, new: Settings) -> str | None:
+    """Give the new installation the old one's secret key, unless it has one; a warning if it has another.
+
+    Blocks. Without the same key, what the old one signed and sealed is of no use to the new one. Raises OSError, and
+    ValueError for a key that cannot be used.
+    """
+    key = _key(old)
+    if key is None:
+        return "the old installation has no secret key: tokens that it gave out end with the move"
+    if (present := _key(new)) is None:
+        present = load_or_create_key(new.storage.data / _KEY_FILE, key=key)
+    if present == key:
+        return None
+    return (
+        "the new installation has another secret key: signing keys are left behind, so that tokens which were given "
+        "out end with the move; clients fetch new ones by themselves"
+    )
+
+
+def _key(settings: Settings) -> bytes | None:
+    if settings.access.secret_key is not None:
+        return key_from_setting(settings.access.secret_key.get_secret_value())
+    file = settings.storage.data / _KEY_FILE
+    return load_or_create_key(file) if file.exists() else None
+
+
+def _database(settings: Settings) -> str:
+    url = settings.storage.database_url
+    return url.get_secret_value() if url else str(settings.storage.database_file.resolve())
+
+
+def _place(settings: Settings, name: str) -> tuple[str | None, ...]:
+    match settings.storage.storages[name]:
+        case S3Storage(endpoint_url=endpoint_url, bucket=bucket, prefix=prefix):
+            return endpoint_url, bucket, prefix
+        case DirectoryStorage():
+            return (str(settings.storage.directory(name).resolve()),)
+
+
+async def _stores(settings: Settings, database: Database) -> dict[str, BlobStore]:
+    disk = Pool("disk", settings.storage.threads)
+    stores: dict[str, BlobStore] = {}
+    for name, section in settings.storage.storages.items():
+        if isinstance(section, DirectoryStorage):
+            store = FilesystemStore(settings.storage.directory(name), pool=disk, compression=section.compression)
+            if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
+                raise Unavailable(f"the storage {name} is empty but the database knows {known} blobs in it")
+            await store.prepare()
+            stores[name] = store
+    return stores
