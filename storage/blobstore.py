@@ -80,19 +80,38 @@ class BlobReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What callers may rely on. `has_files`: readers offer `file` for identity objects."""
+    """What callers may rely on.
+
+    `has_files`: readers offer `file` for identity objects. `durable_staging`: what `settle` laid down is there for
+    every machine and after every crash, and the area keeps its own running digest (`Staging.hasher`); else staged bytes
+    are certain only within one boot of one machine.
+    """
 
     name: str
     has_files: bool
+    durable_staging: bool = False
 
 
 class BlockingWriter(Protocol):
     """The way into a staging area for who is in a thread already, with bytes that lie in a buffer of its own."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` has to be awaited before more is written; changes only by `write` and `room`."""
+        ...
+
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Append the parts (up to 4 MiB together) and feed them to the hasher; blocks. Nothing keeps the parts.
+        """Append the parts (up to 1 MiB together) and feed them to the hasher; blocks. Nothing keeps the parts.
 
         All or nothing, and the same errors, as `Staging.write`. Not beside any other use of the area or the hasher.
+        """
+        ...
+
+    async def room(self) -> None:
+        """On the event loop: wait until a full writer takes more. Waits as long as it takes to make room.
+
+        Raises `Unavailable` when the store does not take what was written before. May be cancelled; then it is full as
+        before.
         """
         ...
 
@@ -100,7 +119,8 @@ class BlockingWriter(Protocol):
 class Staging(Protocol):
     """Bytes on their way in; nothing is visible before publish. Survives a restart where the store does.
 
-    Held by one holder at a time, over all processes: taking it twice raises `Busy`. A holder that dies lets go.
+    Held by one holder at a time, over all processes: taking it twice raises `Busy`. A holder that dies lets go. Where
+    holds can lapse (an object store, a holder that was cut off), every method raises `Busy` once the hold is lost.
     """
 
     @property
@@ -124,7 +144,32 @@ class Staging(Protocol):
     async def writer(self, hasher: Hasher) -> BlockingWriter | None:
         """A writer that feeds `hasher`; None where bytes cannot be taken in a thread (an object store): use `write`.
 
-        Good until `truncate`, `publish`, `discard` or the end of the hold: after each, ask for another one.
+        Good until `settle`, `truncate`, `publish`, `discard` or the end of the hold: after each, ask for another one.
+        """
+        ...
+
+    def hasher(self) -> Hasher | None:
+        """A hasher of exactly the first `offset` bytes, if the area keeps one (`Properties.durable_staging`)."""
+        ...
+
+    async def settle(self, hasher: Hasher | None) -> None:
+        """Lay down everything written: when this returns, any holder on any machine finds it, whatever dies.
+
+        `hasher`, if it has seen exactly these bytes, is kept with them where the store keeps one. For who is about to
+        acknowledge the bytes. Nothing to do where `durable_staging` is false: those are acknowledged within one boot.
+        On an error what was settled before still is, and settling again may help.
+        """
+        ...
+
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether `receive` may be used now for this digest and length: the store itself compares, so we need not."""
+        ...
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
+        """Take all bytes of an empty area in one go, checked by the store. Only where `verifies` said so.
+
+        `chunks` give exactly `size_bytes`; their exceptions pass through. Raises `DigestMismatch` when the bytes are
+        others. On any error the area is empty as before, and the bytes have to be sent again.
         """
         ...
 

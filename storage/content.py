@@ -150,7 +150,10 @@ class Content:
             current = await self._database.read(uploads.find, record.id)
             if current is None:  # ended between the caller's look and our hold; the sweep frees what may be left of it
                 raise UploadUnknown("no such upload session")
-            upload = Upload(current, staging, hasher=self._hashers.take(record.id, staging.offset))
+            # Of what another machine may have written, only the area itself knows the digest.
+            is_durable = self.store(record.storage_id).properties.durable_staging
+            hasher = staging.hasher() if is_durable else self._hashers.take(record.id, staging.offset)
+            upload = Upload(current, staging, hasher=hasher, is_durable=is_durable)
             try:
                 yield upload
             finally:
@@ -177,6 +180,7 @@ class Content:
         Raises `UploadUnknown` if the session has ended meanwhile, as its account or repository was deleted.
         """
         self._hashers.put(upload.record.id, upload.hasher)
+        await upload.staging.settle(upload.hasher)
         saved = await self._database.transaction(
             uploads.save,
             upload.record.id,
@@ -193,6 +197,17 @@ class Content:
         self._hashers.put(upload.record.id, upload.hasher)
         if upload.moved:
             await self.save(upload)
+
+    async def receive(self, upload: Upload, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
+        """Take the whole blob in one go, where `upload.verifies` said so; see `Staging.receive`.
+
+        Raises `DigestMismatch` (the session is closed then, as by `commit`).
+        """
+        try:
+            await upload.receive(digest, size_bytes, chunks)
+        except DigestMismatch:
+            await self.cancel(upload)
+            raise
 
     async def cancel(self, upload: Upload) -> None:
         """Close the session and free its bytes; safe after anything."""

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from storage import hash_state
+
 CANONICAL: Final = "sha256"
 HEX_LENGTHS: Final = {"sha256": 64, "sha512": 128}
 _GRAMMAR: Final = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
@@ -60,8 +62,32 @@ class Hasher:
     def __init__(self, algorithm: str = CANONICAL) -> None:
         if algorithm not in HEX_LENGTHS:
             raise DigestInvalid(f"unsupported digest algorithm {algorithm!r}: use sha256 or sha512")
-        self._hash = hashlib.new(algorithm)
+        self._hash: hashlib._Hash | hash_state.Sha256 = hashlib.new(algorithm)
         self.size_bytes = 0
+
+    @classmethod
+    def portable(cls) -> Self:
+        """A new sha256 hasher that has a `state`, where this machine offers one; else one like any other."""
+        hasher = cls()
+        if hash_state.available():
+            hasher._hash = hash_state.Sha256()
+        return hasher
+
+    @classmethod
+    def restored(cls, state: bytes, size_bytes: int) -> Self | None:
+        """The hasher that had this `state` after so many bytes; None if it means nothing on this machine."""
+        hasher = cls()
+        try:
+            hasher._hash = hash_state.Sha256.restore(state)
+        except (hash_state.StateUnknown, RuntimeError):
+            return None
+        hasher.size_bytes = size_bytes
+        return hasher
+
+    @property
+    def state(self) -> bytes | None:
+        """What another process needs to go on (about 140 bytes); None unless made by `portable` or `restored`."""
+        return self._hash.export() if isinstance(self._hash, hash_state.Sha256) else None
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes in order; any length."""

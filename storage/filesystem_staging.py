@@ -12,7 +12,7 @@ Rules of the file
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -123,6 +123,13 @@ class FilesystemStaging:
             await self._detach(self._offset)
         return _Writer(self, hasher)
 
+    def hasher(self) -> None:
+        """See `blobstore.Staging.hasher`: none is kept beside the bytes."""
+
+    async def settle(self, hasher: Hasher | None) -> None:  # noqa: ARG002  # the contract's shape
+        """See `blobstore.Staging.settle`: written bytes are there for all processes of this boot, and that is all."""
+        await trio.lowlevel.checkpoint()
+
     def append(self, parts: Sequence[bytes | bytearray | memoryview], hasher: Hasher) -> None:
         """For `writer`. Bytes that come after the area was sealed are the caller's mistake: ValueError."""
         self._check_held()
@@ -141,6 +148,14 @@ class FilesystemStaging:
         for part in parts:
             hasher.update(part)
         self._offset += written
+
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:  # noqa: ARG002  # the contract's shape
+        """See `blobstore.Staging.verifies`: who writes here hashes."""
+        return False
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:  # noqa: ARG002
+        """See `blobstore.Staging.receive`: not offered, as `verifies` says."""
+        raise ValueError(f"{size_bytes} bytes of {digest} cannot be verified here: write them")
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `blobstore.Staging.rehash`. If it is cancelled or fails, forget the hasher: it has seen some bytes."""
@@ -249,5 +264,12 @@ class _Writer:
         self._staging = staging
         self._hasher = hasher
 
+    @property
+    def is_full(self) -> bool:
+        return False
+
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
         self._staging.append(parts, self._hasher)
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()

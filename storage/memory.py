@@ -194,6 +194,13 @@ class MemoryStaging:
         self._held()
         return _Writer(self, hasher)
 
+    def hasher(self) -> None:
+        """See `blobstore.Staging.hasher`: none is kept."""
+
+    async def settle(self, hasher: Hasher | None) -> None:  # noqa: ARG002  # the contract's shape
+        """See `blobstore.Staging.settle`: what was written is where it will be."""
+        await trio.lowlevel.checkpoint()
+
     def append(self, parts: Sequence[bytes | bytearray | memoryview], hasher: Hasher) -> None:
         """For `write` and `writer`, in any thread: the area has one holder."""
         area = self._held()
@@ -201,6 +208,14 @@ class MemoryStaging:
             area.content += part
             hasher.update(part)
         area.changed_at = self._now()
+
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:  # noqa: ARG002  # the contract's shape
+        """See `blobstore.Staging.verifies`: who writes here hashes."""
+        return False
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:  # noqa: ARG002
+        """See `blobstore.Staging.receive`: not offered, as `verifies` says."""
+        raise ValueError(f"{size_bytes} bytes of {digest} cannot be verified here: write them")
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `blobstore.Staging.rehash`. If it is cancelled, forget the hasher: it has seen some bytes."""
@@ -257,8 +272,15 @@ class _Writer:
         self._staging = staging
         self._hasher = hasher
 
+    @property
+    def is_full(self) -> bool:
+        return False
+
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
         self._staging.append(parts, self._hasher)
+
+    async def room(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 class _Reader:

@@ -2,10 +2,12 @@
 
 The digest runs along with the writes, so that the closing request needs no second read of the bytes. Another worker,
 or this one after a restart, either believes the digest that the session row carries (same boot, same offset) or
-reads the staged bytes once. No hash state is ever stored.
+reads the staged bytes once. Where staging is durable (an object store), the area itself keeps a hasher with its bytes,
+which goes on on any machine, and the row's digest holds whatever was booted since.
 """
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,10 +70,14 @@ class Mark:
 class Upload:
     """A session held by one request. Made by `Content.resume`; not for two tasks at once."""
 
-    def __init__(self, record: UploadRecord, staging: Staging, *, hasher: Hasher | None) -> None:
+    def __init__(
+        self, record: UploadRecord, staging: Staging, *, hasher: Hasher | None, is_durable: bool = False
+    ) -> None:
         self.record = record
         self.staging = staging
         self.hasher = hasher
+        self._is_durable = is_durable
+        self._received: Digest | None = None
         self.closed = False
         self.moved = False
 
@@ -96,6 +102,15 @@ class Upload:
         self.moved = self.moved or writer is not None
         return writer
 
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether the store itself can check the whole blob on its way in; see `Staging.verifies`."""
+        return self.staging.verifies(digest, size_bytes)
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
+        """Take the whole blob, checked by the store; see `Staging.receive`. Only where `verifies` said so."""
+        await self.staging.receive(digest, size_bytes, chunks)
+        self.hasher, self._received, self.moved = None, digest, True
+
     async def mark(self) -> Mark:
         """The present point, before a chunk that may have to be forgotten."""
         return Mark(self.offset, (await self._running()).copy())
@@ -119,10 +134,13 @@ class Upload:
 
     def digest_if_known(self) -> Digest | None:
         """The sha256 of the bytes held, as far as it is known without reading them."""
+        if self._received is not None:
+            return self._received
         if self.hasher is not None:
             return self.hasher.digest()
         record = self.record
-        return record.digest_so_far if record.boot == boot_id() and record.offset_bytes == self.offset else None
+        is_certain = self._is_durable or record.boot == boot_id()
+        return record.digest_so_far if is_certain and record.offset_bytes == self.offset else None
 
     async def _canonical(self) -> Digest:
         known = self.digest_if_known()
@@ -130,7 +148,7 @@ class Upload:
 
     async def _running(self) -> Hasher:
         if self.hasher is None:
-            hasher = Hasher()
+            hasher = Hasher.portable() if self._is_durable else Hasher()
             await self.staging.rehash(hasher)
-            self.hasher = hasher
+            self.hasher, self._received = hasher, None
         return self.hasher

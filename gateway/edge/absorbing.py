@@ -5,7 +5,7 @@ chunks (`streams.read_chunks`). What the client does wrong is told as there.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from quart.wrappers import Request
@@ -19,13 +19,28 @@ Sink = Callable[[Sequence[memoryview]], None]
 parts are gone when it returns."""
 
 
+class Gate(Protocol):
+    """What a sink may have to wait for: asked in the thread after about every 512 KiB, awaited on the loop."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` has to be awaited before the sink takes more."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until the sink takes more; what it raises ends the body."""
+        ...
+
+
 def can_absorb(request: Request) -> bool:
     """Whether the server of this request can give its body to a sink."""
     return _EXTENSION in _extensions(request)
 
 
-async def absorb_body(request: Request, sink: Sink, *, idle_s: float) -> None:
+async def absorb_body(request: Request, sink: Sink, *, idle_s: float, gate: Gate | None = None) -> None:
     """Give the whole body to `sink`, in order, only as fast as it takes it. Ask `can_absorb` first; call it once.
+
+    When the `gate` is full, no thread waits for it, and the client is not held to be stalled.
 
     Raises `ClientStalled` when the client sent too little while it was waited for, for `idle_s`, and `ClientGone`; both
     after the sink had everything that came before. What the sink raises ends it and is raised as it is: the server
@@ -34,7 +49,7 @@ async def absorb_body(request: Request, sink: Sink, *, idle_s: float) -> None:
     """
     absorb = _extensions(request)[_EXTENSION]["absorb"]
     try:
-        await absorb(sink, idle_s=idle_s)
+        await absorb(sink, idle_s=idle_s, gate=gate)
     except trio.TooSlowError as error:
         raise ClientStalled(f"too little of the request's body came in {idle_s:g} s") from error
     except ConnectionError as error:

@@ -59,7 +59,7 @@ async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> 
     if digest is None:
         return empty(202, session_headers(paths.Upload(target.name, record.id), 0))
     async with v2.content.resume(record, keep=False) as upload:  # nobody else ever hears of this session
-        await _receive(v2, upload, request, None)
+        await _receive(v2, upload, request, None, digest=digest)
         return await _commit(v2, call, upload, digest)
 
 
@@ -76,7 +76,7 @@ async def finish(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
     record = await _session(v2, call, target)
     digest = _digest_asked(request)
     async with v2.content.resume(record) as upload:
-        await _receive(v2, upload, request, target)
+        await _receive(v2, upload, request, target, digest=digest)
         return await _commit(v2, call, upload, digest)
 
 
@@ -106,14 +106,18 @@ async def _session(v2: V2, call: Call, target: paths.Upload) -> UploadRecord:
     )
 
 
-async def _receive(v2: V2, upload: Upload, request: Request, target: paths.Upload | None) -> None:
+async def _receive(
+    v2: V2, upload: Upload, request: Request, target: paths.Upload | None, *, digest: Digest | None = None
+) -> None:
     """Append the request's body. With a Content-Range it must be exactly that chunk, at exactly this place.
 
-    `target` is where to go on after a gap; None if the session ends with this request.
+    `target` is where to go on after a gap; None if the session ends with this request. `digest` is what the session's
+    bytes shall have at the end of this body.
     """
     expected = _expected_bytes(upload, request, target)
     if expected is None:
-        await _append_all(v2, upload, request)
+        if not await _receive_verified(v2, upload, request, digest):
+            await _append_all(v2, upload, request)
         return
     mark = await upload.mark()
     try:
@@ -143,6 +147,18 @@ def _expected_bytes(upload: Upload, request: Request, target: paths.Upload | Non
     return expected
 
 
+async def _receive_verified(v2: V2, upload: Upload, request: Request, digest: Digest | None) -> bool:
+    """Take the body as the whole blob, where the store can check that it is; whether it was taken so."""
+    size_bytes = request.content_length
+    if digest is None or size_bytes is None or not upload.verifies(digest, size_bytes):
+        return False
+    if size_bytes > v2.limits.blob_bytes:
+        raise too_large(v2.limits.blob_bytes)
+    async with read_chunks(request, idle_s=v2.body_idle_s) as chunks:
+        await v2.content.receive(upload, digest, size_bytes, chunks)
+    return True
+
+
 async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int | None = None) -> None:
     """Append the body. Raises as soon as the session would be longer than allowed, or than `promised`.
 
@@ -169,7 +185,7 @@ async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int
         check(sum(map(len, parts)))
         writer.write(parts)
 
-    await absorb_body(request, take, idle_s=v2.body_idle_s)
+    await absorb_body(request, take, idle_s=v2.body_idle_s, gate=writer)
 
 
 async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Response:

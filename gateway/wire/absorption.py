@@ -5,6 +5,9 @@ A *turn* reads what has come, as much as fits into a buffer at a time, and hands
 block (it hashes and writes). A client that keeps sending keeps its thread, unless others wait for one. A client that
 pauses gives its thread and its buffer back: idle bodies cost neither, however many there are.
 
+A sink that has to wait for room (for a slower store behind it) has a *gate*: when that is full the turn ends, and the
+loop waits for room, so that no thread does.
+
 The thread touches the peer's channel, its `unread` and the framing only while the task that runs `absorb` waits for it.
 Knows no ASGI; what the sink does is the application's business.
 """
@@ -12,7 +15,7 @@ Knows no ASGI; what the sink does is the application's business.
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -24,6 +27,23 @@ from gateway.wire.threads import Threads
 Sink = Callable[[Sequence[memoryview]], None]
 """Takes the next bytes of the body, 1 byte to `BUFFER_BYTES` in parts that are none of them empty; called in a thread,
 one call at a time. The parts lie in a buffer that is used again: they are gone when the call returns."""
+
+
+class Gate(Protocol):
+    """What a sink may have to wait for between two turns."""
+
+    @property
+    def is_full(self) -> bool:
+        """Asked after each buffer, in the thread: whether the sink should be given no more until `room` has returned.
+
+        Up to two buffers more may come before it is asked again.
+        """
+        ...
+
+    async def room(self) -> None:
+        """On the loop: wait until there is room. What it raises ends the body, as if the sink had raised it."""
+        ...
+
 
 BODY_THREADS: Final = 2
 """For all bodies of a worker, apart from the threads for files: uploads must not keep readers waiting. One hashes while
@@ -74,27 +94,32 @@ class BodyThreads(Threads):
             self._free.append(buffer)
 
 
-async def absorb(peer: Peer, framing: Framing, sink: Sink, *, idle_s: float, threads: BodyThreads) -> None:
+async def absorb(
+    peer: Peer, framing: Framing, sink: Sink, *, idle_s: float, threads: BodyThreads, gate: Gate | None = None
+) -> None:
     """Receive the rest of the body and give it to the sink; what is beyond its end is left in `peer.unread`.
+
+    While the `gate` is full nothing is received, which uses up nobody's patience.
 
     Raises `trio.TooSlowError` when fewer than `PROGRESS_BYTES` came while we waited for the client for `idle_s`,
     `PeerGone`, `Refused` for broken framing, and what the sink raises: then the bytes of that call are off the peer
     and the rest may still be read. When cancelled it waits for the call of the sink that runs, and for no other;
     what the sink was given is off the peer, what it was not given is there.
     """
-    await _Absorption(peer, framing, sink, threads).run(idle_s)
+    await _Absorption(peer, framing, sink, threads, gate).run(idle_s)
 
 
 class _Absorption:
     """One body on its way. `run` and its turns alternate, so nothing here is used by two threads at once."""
 
-    __slots__ = ("_framing", "_patience_s", "_peer", "_progress", "_sink", "_threads")
+    __slots__ = ("_framing", "_gate", "_patience_s", "_peer", "_progress", "_sink", "_threads")
 
-    def __init__(self, peer: Peer, framing: Framing, sink: Sink, threads: BodyThreads) -> None:
+    def __init__(self, peer: Peer, framing: Framing, sink: Sink, threads: BodyThreads, gate: Gate | None) -> None:
         self._peer = peer
         self._framing = framing
         self._sink = sink
         self._threads = threads
+        self._gate = gate
         self._progress = 0  # bytes since patience was renewed
         self._patience_s = 0.0  # what is left of it; only waiting for the client uses it up
 
@@ -103,6 +128,8 @@ class _Absorption:
         self._patience_s = idle_s
         is_quiet, drips = not self._peer.unread, 0
         while not self._framing.done:
+            if self._gate is not None and self._gate.is_full:
+                await self._gate.room()
             if is_quiet:
                 await self._wait(moment_s=_MOMENT_S if drips > 1 else 0)
             before = self._progress
@@ -141,7 +168,7 @@ class _Absorption:
     # --- in a thread
 
     def _turn(self) -> bool:
-        """Take what comes; True when the client pauses, False when the body has ended or others want the thread."""
+        """Take what comes; True when the client pauses, False at the body's end or when the thread must be given up."""
         self._pass_on(memoryview(self._peer.unread))
         if self._framing.done:
             return False
@@ -158,6 +185,8 @@ class _Absorption:
                     return True
                 flow = 0
                 continue
+            if self._gate is not None and self._gate.is_full:
+                return False
             flow += received
             turn += max(received, _CALL_BYTES)
             if turn >= TURN_BYTES:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import trio
 
 from gateway.logs import get_logger
-from gateway.wire.absorption import BodyThreads, Sink, absorb
+from gateway.wire.absorption import BodyThreads, Gate, Sink, absorb
 from gateway.wire.answers import CLOSE, END, date_line, field_lines, opening
 from gateway.wire.file_sending import SendingThreads
 from gateway.wire.framing import Framing, take
@@ -141,8 +141,8 @@ class Exchange:
         self._asked = True
         return {"type": "http.request", "body": body, "more_body": not self._framing.done}
 
-    async def absorb(self, sink: Sink, *, idle_s: float) -> None:
-        """Receive the rest of the body in worker threads; see `absorption.absorb` for the sink and for cancelling.
+    async def absorb(self, sink: Sink, *, idle_s: float, gate: Gate | None = None) -> None:
+        """Receive the rest of the body in worker threads; see `absorption.absorb` for sink, gate and cancelling.
 
         Afterwards `receive` tells the end of the body. Raises `trio.TooSlowError` when the client sends too little in
         `idle_s`, `PeerGone` when it has left, another ConnectionError when it broke the body's framing, and what the
@@ -153,7 +153,7 @@ class Exchange:
         self._asked = self._asked and self._framing.done
         await self._invite_body()
         try:
-            await absorb(self._peer, self._framing, sink, idle_s=idle_s, threads=self._bodies)
+            await absorb(self._peer, self._framing, sink, idle_s=idle_s, threads=self._bodies, gate=gate)
         except Refused as error:
             self._malformed = error
             raise ConnectionError("the framing of the request's body is broken") from error

@@ -23,10 +23,19 @@ class SlowWriter:
         self._writer = writer
         self._bytes_per_s = bytes_per_s
 
+    @property
+    def is_full(self) -> bool:
+        """As full as the writer behind it."""
+        return self._writer.is_full
+
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Take the parts, slowly."""
         self._writer.write(parts)
         time.sleep(sum(len(part) for part in parts) / self._bytes_per_s)
+
+    async def room(self) -> None:
+        """Passed on."""
+        await self._writer.room()
 
 
 class SlowStaging:
@@ -55,6 +64,22 @@ class SlowStaging:
         """See `Staging`; as slow as `write`."""
         writer = await self._staging.writer(hasher)
         return None if writer is None else SlowWriter(writer, self._bytes_per_s)
+
+    def hasher(self) -> Hasher | None:
+        """See `Staging`."""
+        return self._staging.hasher()
+
+    async def settle(self, hasher: Hasher | None) -> None:
+        """See `Staging`."""
+        await self._staging.settle(hasher)
+
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:
+        """See `Staging`."""
+        return self._staging.verifies(digest, size_bytes)
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
+        """See `Staging`."""
+        await self._staging.receive(digest, size_bytes, chunks)
 
     async def rehash(self, hasher: Hasher) -> None:
         """See `Staging`."""

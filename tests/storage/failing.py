@@ -131,10 +131,19 @@ class FailingWriter:
         self._inner = inner
         self._faults = faults
 
+    @property
+    def is_full(self) -> bool:
+        """The inner writer's."""
+        return self._inner.is_full
+
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """All or nothing, so it can only fail before."""
         self._faults.point("before write")
         self._inner.write(parts)
+
+    async def room(self) -> None:
+        """Passed on."""
+        await self._faults.around("room", self._inner.room)
 
 
 class FailingStaging:
@@ -164,6 +173,22 @@ class FailingStaging:
         await trio.lowlevel.checkpoint()
         inner = await self._inner.writer(hasher)
         return None if inner is None else FailingWriter(inner, self._faults)
+
+    def hasher(self) -> Hasher | None:
+        """The inner area's."""
+        return self._inner.hasher()
+
+    async def settle(self, hasher: Hasher | None) -> None:
+        """Passed on."""
+        await self._faults.around("settle", lambda: self._inner.settle(hasher))
+
+    def verifies(self, digest: Digest, size_bytes: int) -> bool:
+        """The inner area's."""
+        return self._inner.verifies(digest, size_bytes)
+
+    async def receive(self, digest: Digest, size_bytes: int, chunks: AsyncIterator[bytes]) -> None:
+        """Passed on."""
+        await self._faults.around("receive", lambda: self._inner.receive(digest, size_bytes, chunks))
 
     async def rehash(self, hasher: Hasher) -> None:
         """Passed on."""
