@@ -187,6 +187,8 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
         withdrawn=lambda: keyring.withdrawn,
         memory_bytes=settings.lane.memory_bytes if settings.lane.enabled else 0,
         open_files=settings.lane.open_files,
+        outage_s=settings.lane.outage_s,
+        notified_tags=settings.lane.notified_tags,
         clock=clock,
     )
     return Services(

@@ -20,10 +20,11 @@ class Kind(StrEnum):
 
 
 class Way(StrEnum):
-    """Who gave the answer: the application, or the memo of its answers."""
+    """Who gives the bytes: the application, the memo of its answers, or the store that the client was sent to."""
 
     APPLICATION = "application"
     LANE = "lane"
+    REDIRECT = "redirect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Pulls:
         self._counts: Counter[tuple[Kind, Way]] = Counter()
 
     def note(self, pulled: Pulled, *, way: Way) -> None:
-        """A GET or HEAD was admitted and is being answered with 200, 206 or 304."""
+        """A GET or HEAD was admitted and is being answered with 200, 206, 304 or 307."""
         self._counts[pulled.kind, way] += 1
 
     def statistics(self) -> Mapping[tuple[Kind, Way], int]:

@@ -5,6 +5,10 @@ replayed as long as the caller's authentication has not run out and none of the 
 changed in the database, which is asked anew each time, over all processes. What is not known here gives None, and the
 application is asked; only answers that grant are learned, so whoever is refused always meets the application.
 
+Where changes by other processes are told of a little late (`Changes.exact`), answers to pulls by tag are not learned
+unless the operator allows it. While such a database does not answer, pulls by digest go on for a while on what was last
+certain: bytes of a digest never change, only the right to them may, and that the operator bounds (`outage_s`).
+
 Among the answers for one known object (range, "you have it", HEAD) `plans` chooses, here as in the handlers. What else
 happens at a pull goes through the same calls as there: `Pulls.note`, `Authenticator.note_use`, `Content.renew_nowait`.
 
@@ -43,6 +47,9 @@ _METHODS: Final = frozenset({b"GET", b"HEAD"})
 _FORWARDED: Final = b"x-forwarded-"
 _VARYING: Final = frozenset({b"content-type", b"content-length", b"content-range", b"x-request-id"})
 """Fields of an answer that differ among the answers for one object: the plan's, and the request's id."""
+_SILENT_S: Final = 3.0
+"""For so long a look at changes that are not exact is good without a sign of life, see `Changes.exact`; what was last
+certain is older once the database is away."""
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
     for status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -69,11 +76,15 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class LaneStatistics:
-    """`misses`: asked and not answered. `forgotten`: entries by reason. `unsure`: changes could not be told."""
+    """`misses`: asked and not answered. `forgotten`: entries by reason. `unsure`: changes could not be told.
+
+    `outage`: answered on what was last certain, while the database was away; these are hits, too.
+    """
 
     hits: int
     misses: int
     unsure: int
+    outage: int
     forgotten: Mapping[str, int]
     entries: int
     held_bytes: int
@@ -89,6 +100,7 @@ class _Memo:
         "cost_bytes",
         "credential_id",
         "head",
+        "is_by_digest",
         "known",
         "linked_at",
         "pulled",
@@ -104,6 +116,7 @@ class _Memo:
         self.valid_until = lesson.principal.valid_until
         self.credential_id = lesson.principal.credential_id if lesson.principal.came_by_secret else None
         self.pulled = lesson.pulled
+        self.is_by_digest = _is_by_digest(lesson.pulled)
         self.known = lesson.known
         self.content = lesson.content
         self.blob = lesson.blob
@@ -126,15 +139,22 @@ class Lane:
         withdrawn: Callable[[], int],
         memory_bytes: int,
         open_files: int,
+        outage_s: float = 0,
+        notified_tags: bool = False,
         clock: Callable[[], float],
     ) -> None:
-        """`withdrawn` counts the signing keys that are not known any more; `memory_bytes` 0 remembers nothing."""
+        """`withdrawn` counts the signing keys that are not known any more; `memory_bytes` 0 remembers nothing.
+
+        `outage_s` and `notified_tags` are for changes that are not exact; see the module docstring.
+        """
         self._changes = changes
         self._authenticator = authenticator
         self._content = content
         self._pulls = pulls
         self._withdrawn = withdrawn
         self._memory_bytes = memory_bytes
+        self._learns_tags = changes.exact or notified_tags
+        self._outage_s = 0 if changes.exact else outage_s
         self._clock = clock
         self._memos: OrderedDict[Key, _Memo] = OrderedDict()
         self._files = OpenFiles(limit=open_files)
@@ -143,7 +163,7 @@ class Lane:
         self._salt = secrets.token_bytes(32)
         self._id = secrets.randbits(64)
         self._step = secrets.randbits(64) | 1  # odd: every id comes once in 2 ** 64
-        self._hits = self._misses = self._unsure = 0
+        self._hits = self._misses = self._unsure = self._outage = 0
         self._forgotten: Counter[str] = Counter()
 
     # --- replaying ------------------------------------------------------------------------------------------------
@@ -180,7 +200,8 @@ class Lane:
     def _holds(self, key: Key, memo: _Memo) -> bool:
         """Whether the application would come to the same result now."""
         seen = self._changes.look()
-        if seen is None:
+        away = seen is None
+        if seen is None and (seen := self._last_certain(memo)) is None:
             self._unsure += 1
             return False
         if self._withdrawn() != self._known_withdrawn:
@@ -197,7 +218,20 @@ class Lane:
                     self._forget(key, "changed")
                     return False
             memo.seen = seen
+        self._outage += away
         return True
+
+    def _last_certain(self, memo: _Memo) -> int | None:
+        """The newest change that was known before the database went away, if that is not too long ago for this answer.
+
+        None where the database is there, or cannot be told from one that is: that a commit of this very process has not
+        come round yet makes looks uncertain as well, and whoever made it must not see the state before it.
+        """
+        certain = self._changes.last_certain()
+        if certain is None or not memo.is_by_digest:
+            return None
+        seen, age_s = certain
+        return seen if _SILENT_S <= age_s <= self._outage_s else None
 
     def _answer(self, memo: _Memo, plan: Plan | None, *, sends: bool) -> Recalled | None:
         """The answer as planned (None: the whole object), with all that happens at a pull; None if it cannot be."""
@@ -258,6 +292,8 @@ class Lane:
         self._pulls.note(lesson.pulled, way=Way.APPLICATION)
         if looked is None or lesson.image_id is None or (lesson.blob is None and lesson.content is None):
             return
+        if not self._learns_tags and not _is_by_digest(lesson.pulled):
+            return
         key, seen, withdrawn = looked
         if withdrawn != self._withdrawn():
             return
@@ -292,6 +328,7 @@ class Lane:
             hits=self._hits,
             misses=self._misses,
             unsure=self._unsure,
+            outage=self._outage,
             forgotten=dict(self._forgotten),
             entries=len(self._memos),
             held_bytes=self._held_bytes,
@@ -337,6 +374,11 @@ class Lane:
         caller = None if authorization is None else hashlib.sha256(self._salt + authorization).digest()
         peer = client[0] if forwarded and client else None
         return (target, caller, host, peer, *others), chooses
+
+
+def _is_by_digest(pulled: Pulled) -> bool:
+    """Whether the client named the content itself: no tag has a colon."""
+    return ":" in pulled.reference_text
 
 
 def _scopes(lesson: Lesson) -> tuple[str, ...]:

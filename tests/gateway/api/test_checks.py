@@ -42,7 +42,7 @@ async def test_a_dead_database_is_not_ready(installation: Installation, monkeypa
     async def dead(_: Database) -> None:
         raise Unavailable("locked")
 
-    monkeypatch.setattr(Database, "check", dead)
+    monkeypatch.setattr(type(installation.services.database), "check", dead)
     reply = await installation.call("GET", "/health", auth=None)
 
     assert (reply.status, reply.value["checks"]["database"]) == (503, {"status": "failed"})
@@ -54,14 +54,14 @@ async def test_a_crowd_is_answered_by_one_look(
 ) -> None:
     """However many strangers ask, the database is asked once a second."""
     looks = 0
-    check = Database.check
+    check = type(installation.services.database).check
 
     async def counted(database: Database) -> None:
         nonlocal looks
         looks += 1
         await check(database)
 
-    monkeypatch.setattr(Database, "check", counted)
+    monkeypatch.setattr(type(installation.services.database), "check", counted)
 
     async def ask(*_: Any) -> None:
         assert (await installation.call("GET", "/health", auth=None)).status == 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.api.dispatch import MAX_BODY_BYTES, find
 from gateway.api.errors import Refused
-from storage import Database, Unavailable
+from storage import Unavailable
 from tests.gateway.api.installation import ADMIN, REPOSITORY, STRANGER, Installation
 
 JSON = {"Content-Type": "application/json"}
@@ -199,7 +199,7 @@ async def test_a_dead_database_is_503(installation: Installation, monkeypatch: p
     async def dead(*_: Any, **__: Any) -> None:
         raise Unavailable("the disk is gone")
 
-    monkeypatch.setattr(Database, "read", dead)
+    monkeypatch.setattr(type(installation.services.database), "read", dead)
     refused = await installation.call("GET", f"/api/v1/repos/{REPOSITORY}")
 
     assert (refused.status, refused.codes) == (503, {"UNAVAILABLE"})

@@ -24,12 +24,13 @@ import trio
 
 from gateway.logs import configure
 from gateway.wire.recall import Asked, FileSpan, Recalled
-from storage import BlobRecord, BlobUnknown, Digest, Transaction
+from storage import BlobRecord, BlobUnknown, Digest, SqliteDatabase, Transaction
 from storage.metadata import blobs, garbage
 from storage.metadata.accounts import find as find_account
 from storage.metadata.tables import accounts, signing_keys
 from tests.gateway.access.house import Clock
 from tests.gateway.registry import Registry
+from tests.gateway.v2.told_late import ToldLate
 
 Fields = list[tuple[bytes, bytes]]
 PEER = ("192.0.2.7", 50000)
@@ -68,6 +69,23 @@ class LaneGateway:
         self.registry: Registry
         self.hits = 0
         self._opened = AsyncExitStack()
+
+    async def open_told_late(self, data: Path, **sections: Any) -> ToldLate:
+        """As `open`, with a lane that hears of changes as over a network; gives what decides when it does."""
+        embedded = SqliteDatabase.changes
+        told: list[ToldLate] = []
+
+        def late(database: SqliteDatabase) -> ToldLate:
+            if not told:
+                told.append(ToldLate(embedded(database)))
+            return told[0]
+
+        SqliteDatabase.changes = late  # type: ignore[assignment, method-assign]  # for the opening
+        try:
+            await self.open(data, **sections)
+        finally:
+            SqliteDatabase.changes = embedded  # type: ignore[method-assign]
+        return told[0]
 
     async def open(self, data: Path, **sections: Any) -> None:
         """Open the data directory, after closing the one before."""

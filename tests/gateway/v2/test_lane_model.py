@@ -22,6 +22,7 @@ from gateway.v2 import lane
 from storage import Digest
 from tests.gateway.access.house import START
 from tests.gateway.v2.lane_gateway import LaneGateway, OtherProcess
+from tests.gateway.v2.told_late import ToldLate
 from tests.served import OCI_MANIFEST, image_manifest
 from tests.trio_thread import TrioThread
 
@@ -344,6 +345,44 @@ class Machine(RuleBasedStateMachine):
         self.compare()
 
 
+class LateMachine(Machine):
+    """The same, where the first gateway hears of the other's acts only when it is told, and its database goes away.
+
+    By tag it may never differ. By digest not once it has heard, and not while the database is away if nothing
+    happened meanwhile, whatever the time; then its lane goes on answering.
+    """
+
+    told: ToldLate
+    is_behind = False
+    outages = 0
+
+    def perform(self, gateway: int, command: dict[str, Any]) -> Any:
+        """Own commits are heard of at once; those of the other not yet."""
+        if gateway == 0 and command["do"] == "open":
+            self.told = self.trio.run(self.mine.open_told_late, Path(command["data"]))
+            return self.mine.registry.admin
+        result = super().perform(gateway, command)
+        if command["do"] not in {"compare", "close", "time"}:
+            self.is_behind = gateway == 1
+            if gateway == 0:
+                self.told.hear()
+        return result
+
+    def compare_all(self, questions: list[Question]) -> None:
+        """Behind: by tag only. Then away, if that may not matter; then with all heard."""
+        if self.is_behind:
+            super().compare_all([(target, fields) for target, fields in questions if ":" not in target])
+        else:
+            self.told.silent_s = 10.0
+            super().compare_all(questions)
+            self.told.silent_s = None
+            self.outages = self.mine.registry.services.lane.statistics().outage
+        self.told.hear()
+        self.is_behind = False
+        super().compare_all(questions)
+        self.hits = self.outages  # what `check` counts: here, what was answered while the database was away
+
+
 def check(machine: type[Machine], other: OtherProcess, template: Path, *, examples: int, steps: int) -> int:
     """Run the machine so many times; gives how often the lanes answered."""
     hits = 0
@@ -383,6 +422,29 @@ def test_a_lane_answers_as_its_application_does(other: OtherProcess, migrated_fi
     hits = check(Machine, other, migrated_file, examples=8, steps=20)
 
     assert hits > 400
+
+
+@pytest.mark.slow
+def test_a_lane_that_is_told_late_answers_as_its_application_does(other: OtherProcess, migrated_file: Path) -> None:
+    """By tag at any time, by digest once it has heard, and it goes on while the database is away."""
+    outages = check(LateMachine, other, migrated_file, examples=6, steps=15)
+
+    assert outages > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["tags", "time"])
+def test_a_lane_that_trusts_what_it_was_told_late_is_found_out(
+    other: OtherProcess, migrated_file: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    """The comparison fails for one that remembers tags all the same, and for one that lets nobody's time end."""
+    if mistake == "tags":
+        monkeypatch.setattr(lane, "_is_by_digest", lambda _: True)
+    else:
+        monkeypatch.setattr(lane.Lane, "_clock", property(lambda _: lambda: 0.0, lambda *_: None), raising=False)
+
+    with pytest.raises(Differs):
+        check(LateMachine, other, migrated_file, examples=40, steps=20)
 
 
 @pytest.mark.slow
