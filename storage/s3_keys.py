@@ -3,39 +3,47 @@
     blobs/<id[:2]>/<id>                                    the bytes of one blob
     markers/sha256/<hex>/<id>.<size_bytes>.<created_at>    empty; listing them rebuilds the rows
     staging/<staging id>/<offset, 20 digits>               bytes of an upload that are no part of an object yet
-    quarantine/sha256/<hex>/<id>                           the bytes of a damaged blob
+    quarantine/sha256/<hex>/<id>.<size_bytes>.<created_at> the bytes of a damaged blob
     probe/<random>/<what>                                  what was written to learn the store's abilities
 
 The id of an object is random and made before its digest is known, so a commit copies nothing (docs/decisions/0012). The
-key that a row holds is `sha256/<hex>/<id>`: it tells the object's name without a lookup, and is never made twice.
+key that a row holds is `sha256/<hex>/<id>.<size_bytes>.<created_at>`: it tells everything without a lookup, and is
+never made twice.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from storage.blobstore import StoredObject
 from storage.digest import CANONICAL, Digest
 from storage.errors import BlobUnknown
 
 BLOBS: Final = "blobs/"
-MARKERS: Final = f"markers/{CANONICAL}/"
+MARKERS: Final = "markers/"
 STAGING: Final = "staging/"
 QUARANTINE: Final = "quarantine/"
 PROBE: Final = "probe/"
+IDENTITY: Final = "identity"
 
-_MOST_CHARACTERS: Final = 160
+_MOST_CHARACTERS: Final = 200
 _OBJECT_ID: Final = re.compile(r"[0-9a-z-]{1,80}")
-_ROW_KEY: Final = re.compile(r"sha256/([0-9a-f]{64})/([0-9a-z-]{1,80})")
-_MARKER: Final = re.compile(r"markers/(sha256/[0-9a-f]{64}/[0-9a-z-]{1,80})\.([0-9]{1,19})\.([0-9]{1,12})")
+_ROW_KEY: Final = re.compile(r"sha256/([0-9a-f]{64})/([0-9a-z-]{1,80})\.(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,11})")
 _SEGMENT: Final = re.compile(r"staging/([0-9a-z-]{1,64})/([0-9]{20})")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """One published object: its digest (sha256) and its id, 1 to 80 of [0-9a-z-]."""
+    """One published object: its digest (sha256), its id (1 to 80 of [0-9a-z-]), its size, and when it was published.
+
+    `created_at` (Unix seconds) is said by who publishes, and the same when that is repeated: the bucket's own times
+    differ between the bytes and the marker.
+    """
 
     digest: Digest
     object_id: str
+    size_bytes: int
+    created_at: int
 
     def __post_init__(self) -> None:
         if self.digest.algorithm != CANONICAL:
@@ -48,12 +56,12 @@ class ObjectName:
         match = _ROW_KEY.fullmatch(key) if len(key) <= _MOST_CHARACTERS else None
         if match is None:
             raise BlobUnknown(f"no object has the key {key[:80]!r}")
-        return cls(Digest(CANONICAL, match[1]), match[2])
+        return cls(Digest(CANONICAL, match[1]), match[2], int(match[3]), int(match[4]))
 
     @property
     def key(self) -> str:
         """The key that the row holds."""
-        return f"{CANONICAL}/{self.digest.hex}/{self.object_id}"
+        return f"{CANONICAL}/{self.digest.hex}/{self.object_id}.{self.size_bytes}.{self.created_at}"
 
     @property
     def blob(self) -> str:
@@ -61,37 +69,27 @@ class ObjectName:
         return blob_key(self.object_id)
 
     @property
+    def marker(self) -> str:
+        """Where the empty object lies that says: this one was published."""
+        return f"{MARKERS}{self.key}"
+
+    @property
     def aside(self) -> str:
         """Where the bytes lie once they are known to be damaged."""
         return f"{QUARANTINE}{self.key}"
 
     @property
-    def marker_prefix(self) -> str:
-        """What the key of this object's marker begins with, and no other's."""
-        return f"markers/{self.key}."
+    def stored(self) -> StoredObject:
+        """The object as its name tells of it; kept as it is, never compressed."""
+        return StoredObject(self.key, self.digest, self.size_bytes, self.size_bytes, IDENTITY, self.created_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """The empty object that says: this object was published. `created_at` in Unix seconds, said by who published.
-
-    It is part of the name because the bucket's own times differ between the bytes and the marker.
-    """
-
-    name: ObjectName
-    size_bytes: int
-    created_at: int
-
-    @classmethod
-    def parse(cls, key: str) -> Self | None:
-        """Read a listed key; None for one that this store did not make."""
-        match = _MARKER.fullmatch(key)
-        return None if match is None else cls(ObjectName.parse(match[1]), int(match[2]), int(match[3]))
-
-    @property
-    def key(self) -> str:
-        """Where the marker lies."""
-        return f"{self.name.marker_prefix}{self.size_bytes}.{self.created_at}"
+def marked(key: str) -> ObjectName | None:
+    """The object that a listed marker speaks of; None for a key that this store did not make."""
+    try:
+        return ObjectName.parse(key.removeprefix(MARKERS))
+    except BlobUnknown:
+        return None
 
 
 def check_object_id(object_id: str) -> str:
