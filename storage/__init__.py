@@ -10,6 +10,7 @@ from storage.changes import Changes
 from storage.content import Content, FoundBlob, TooManyUploads
 from storage.database import Database, Transaction
 from storage.database_embedded import SqliteDatabase
+from storage.database_postgres import PostgresDatabase
 from storage.digest import CANONICAL, HEX_LENGTHS, Digest, DigestInvalid, Hasher
 from storage.errors import (
     BlobUnknown,
@@ -83,6 +84,7 @@ __all__ = [
     "OpenFile",
     "Pool",
     "PoolStatistics",
+    "PostgresDatabase",
     "ProjectRecord",
     "Properties",
     "ReferenceRecord",

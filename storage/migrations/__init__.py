@@ -2,6 +2,12 @@
 
 Revisions are written by hand and never import `storage.metadata.tables`: they say what the tables were at their time.
 A test compares the result of all of them with `tables.py`.
+
+Replicas are replaced one by one, so the program of revision N-1 works on the schema of revision N, and starts on it.
+Therefore a revision only adds: a table, an index, a column that may be absent (nullable, or with a default), a trigger
+that older programs need not know. What is no longer used goes one version after the program stopped using it. It
+takes no lock of a table for longer than an instant: an existing table is not rewritten, and a new index on a large one
+is a decision of its own.
 """
 
 import threading
@@ -21,7 +27,13 @@ _ALEMBIC: Final = threading.Lock()
 
 
 def upgrade(connection: sa.Connection, *, to: str = "head") -> None:
-    """Bring the schema to the newest revision (or up to `to`), inside the caller's transaction. Blocking."""
+    """Bring the schema to the newest revision (or up to `to`), inside the caller's transaction. Blocking.
+
+    Does nothing to a schema of a revision that this program does not know: it is newer.
+    """
+    found = current(connection)
+    if found is not None and found not in revisions():
+        return
     config = _config()
     config.attributes["connection"] = connection
     with _ALEMBIC:
