@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from gateway.access.sealing import SealBroken, Sealer
+from gateway.access.sealing import OtherSecretKey, SealBroken, Sealer
 from gateway.logs import get_logger
 from storage import Database, SigningKeyRecord, Transaction, Unavailable
 from storage.metadata import signing_keys
@@ -43,6 +43,11 @@ _RELOAD_PAUSE_S: Final = 5.0  # a flood of invented key ids costs one read per p
 _MAX_KID_CHARS: Final = 64
 _HS256_BYTES: Final = 32
 _COLUMN: Final = "signing_keys.sealed_key"
+_DIFFERS: Final = (
+    "another secret key than the one at hand seals the signing keys in the database: give every replica the same, in "
+    "access.secret_key or as the file secret.key in its data directory, which the first replica made. If that key is "
+    "lost, `DELETE FROM signing_keys` in the database ends all tokens that were given out, and makes this key the one"
+)
 _log = get_logger(__name__)
 
 
@@ -75,6 +80,10 @@ class Key:
         return self.private if isinstance(self.private, bytes) else self.private.public_key()
 
 
+class SecretKeyDiffers(ValueError):
+    """Another secret key seals the database's signing keys than the one at hand. The message says what to do."""
+
+
 class Keyring:
     """One per process. `refresh` before the first use, then every `REFRESH_INTERVAL_S`."""
 
@@ -87,13 +96,20 @@ class Keyring:
         rotation_s: int,
         token_lifetime_s: int,
         clock: Callable[[], float],
+        is_shared: bool = False,
     ) -> None:
+        """`is_shared`: the database serves other machines, too, which must have the same secret key.
+
+        A key that another one sealed is then no leftover but a replica's: whoever came with a key of their own would
+        refuse the other's tokens, so `refresh` raises `SecretKeyDiffers`, before it makes any.
+        """
         self._database = database
         self._sealer = sealer
         self._algorithm: Algorithm = algorithm
         self._rotation_s = rotation_s
         self._token_s = token_lifetime_s + LEEWAY_S
         self._clock = clock
+        self._is_shared = is_shared
         self._keys: dict[str, Key] = {}
         self._unreadable: frozenset[str] = frozenset()
         self._reloading = trio.Lock()
@@ -104,7 +120,10 @@ class Keyring:
         """How many keys that were known here have gone: tokens that were good may not be any more."""
 
     async def refresh(self) -> None:
-        """Load the keys, and make those that are due. Raises storage errors; the keys known so far stay in use."""
+        """Load the keys, and make those that are due. Raises storage errors; the keys known so far stay in use.
+
+        Raises `SecretKeyDiffers` where the database is shared with other machines.
+        """
         await self._load()
         if self._due(self._keys.values(), self._now()):
             await self._database.transaction(self._replenish)
@@ -217,10 +236,13 @@ class Keyring:
             return known
         try:
             private = _private(record.algorithm, self._sealer.open(record.sealed_key, column=_COLUMN, row=record.kid))
+        except OtherSecretKey as error:
+            if self._is_shared:
+                raise SecretKeyDiffers(_DIFFERS) from error
+            self._complain(record.kid, error)
+            return None
         except (SealBroken, ValueError) as error:
-            if record.kid not in self._unreadable:
-                self._unreadable |= {record.kid}
-                _log.error("signing_key_unreadable", kid=record.kid, reason=str(error))
+            self._complain(record.kid, error)
             return None
         return Key(
             kid=record.kid,
@@ -230,6 +252,11 @@ class Keyring:
             signs_until=record.signs_until,
             verifies_until=record.verifies_until,
         )
+
+    def _complain(self, kid: str, error: Exception) -> None:
+        if kid not in self._unreadable:
+            self._unreadable |= {kid}
+            _log.error("signing_key_unreadable", kid=kid, reason=str(error))
 
     def _now(self) -> int:
         return int(self._clock())

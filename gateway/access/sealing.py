@@ -35,6 +35,10 @@ class SealBroken(Exception):
     """A sealed value does not open: another secret key, another row, or damage. The message says which is likely."""
 
 
+class OtherSecretKey(SealBroken):
+    """A sealed value that another secret key sealed: it opens again with that key, and never with this one."""
+
+
 class Sealer:
     """Seals and opens small values. Immutable; safe for any number of tasks and threads."""
 
@@ -53,7 +57,7 @@ class Sealer:
         if len(sealed) < _HEAD_BYTES or sealed[:1] != _VERSION:
             raise SealBroken(f"{column} of {row} is in no known format: it is damaged, or a newer version wrote it")
         if sealed[1 : 1 + _KEY_ID_BYTES] != self._key_id:
-            raise SealBroken(f"{column} of {row} was sealed with another secret key: restore that key")
+            raise OtherSecretKey(f"{column} of {row} was sealed with another secret key: restore that key")
         nonce = sealed[_HEAD_BYTES - _NONCE_BYTES : _HEAD_BYTES]
         try:
             return self._cipher.decrypt(nonce, sealed[_HEAD_BYTES:], _place(column, row))

@@ -11,7 +11,7 @@ import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.access.errors import InvalidToken
-from gateway.access.keyring import PUBLISH_AHEAD_S, REFRESH_INTERVAL_S, Keyring
+from gateway.access.keyring import PUBLISH_AHEAD_S, REFRESH_INTERVAL_S, Keyring, SecretKeyDiffers
 from gateway.access.principal import ANONYMOUS
 from gateway.access.sealing import Sealer
 from storage import Database, SigningKeyRecord, SqliteDatabase, Transaction, Unavailable
@@ -43,6 +43,58 @@ async def test_of_many_processes_one_makes_the_keys(database: Database, database
     assert len(signing) == 8
     assert len(set(signing)) == 1
     assert len(await _rows(database)) == 2
+
+
+def ring(database: Database, clock: Clock, secret_key: bytes, *, is_shared: bool) -> Keyring:
+    """A keyring with that secret key."""
+    return Keyring(
+        database,
+        sealer=Sealer(secret_key),
+        algorithm="HS256",
+        rotation_s=30 * DAY,
+        token_lifetime_s=300,
+        clock=clock,
+        is_shared=is_shared,
+    )
+
+
+async def test_a_replica_with_another_secret_key_does_not_start(database: Database, clock: Clock) -> None:
+    """It would refuse the tokens of the others and give out tokens that they refuse; it adds no key of its own."""
+    await ring(database, clock, SECRET_KEY, is_shared=True).refresh()
+    before = await _rows(database)
+
+    with pytest.raises(SecretKeyDiffers, match=r"give every replica the same, in access\.secret_key"):
+        await ring(database, clock, b"x" * 32, is_shared=True).refresh()
+
+    assert await _rows(database) == before
+    same = ring(database, clock, SECRET_KEY, is_shared=True)
+    await same.refresh()
+    assert same.signing().kid == before[0].kid
+
+
+async def test_of_two_replicas_with_keys_of_their_own_that_start_at_once_one_does(
+    database: Database, clock: Clock
+) -> None:
+    """Both find no key; whoever writes first has made the secret key the installation's."""
+    first, second = (ring(database, clock, key, is_shared=True) for key in (SECRET_KEY, b"x" * 32))
+    await second._load()  # it has found none
+    await first.refresh()
+
+    with pytest.raises(SecretKeyDiffers):
+        await database.transaction(second._replenish)
+
+    assert len(await _rows(database)) == 2
+
+
+async def test_on_one_machine_another_secret_key_begins_anew(database: Database, clock: Clock) -> None:
+    """Nobody else uses what it sealed: tokens of before end, and new keys are made."""
+    await ring(database, clock, SECRET_KEY, is_shared=False).refresh()
+    before = {record.kid for record in await _rows(database)}
+    other = ring(database, clock, b"x" * 32, is_shared=False)
+    await other.refresh()
+
+    assert other.signing().kid not in before
+    assert len(await _rows(database)) == 4
 
 
 async def test_keys_lie_sealed_in_the_database(house: House) -> None:
