@@ -1,0 +1,207 @@
+"""A hot set in front of any blob store: a pull that is warm on this machine costs the store nothing.
+
+What is asked for decides the way:
+- kept here: the local file, for sendfile;
+- a whole blob, or at least half of one, that is not: an intake, which all readers on the machine share;
+- less of it: from the origin, unless the part has come in already with an intake that runs;
+- what the set does not take (too large for it, no room, compressed at rest): from the origin. A whole blob's digest is
+  checked then too, before its last chunk.
+Everything else is the origin's. Copies are found by key and keys are never reused, so a copy can be superfluous but
+never stale; a reader came here through a row, which decides whether the blob exists.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import trio
+
+from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject, check_span
+from storage.digest import Hasher
+from storage.errors import Damaged
+from storage.filesystem_layout import IDENTITY
+from storage.filesystem_reading import (
+    CLOSE_DEADLINE_S,
+    Chunks,
+    FileReader,
+    PageCache,
+    PlainBytes,
+    close_descriptor,
+)
+from storage.hotset import HotSet
+from storage.hotset_files import Entry
+from storage.intake import Intakes
+from storage.intake_reading import FollowingReader, verified
+
+_GATHERED_SHARE: Final = 2
+"""One out of so many bytes of a blob have to be asked for, to be worth fetching all of it."""
+
+DamageReport = Callable[[StoredObject], Awaitable[object]]
+"""Told that an object of the origin has other bytes than its digest says; see `storage.damage.report`."""
+
+
+class HotSetStore:
+    """See `blobstore.BlobStore` and the module docstring. Nothing to close; `hotset` and `intakes` are the caller's."""
+
+    def __init__(
+        self, origin: BlobStore, hotset: HotSet, intakes: Intakes, *, on_damage: DamageReport | None = None
+    ) -> None:
+        self.origin: Final = origin
+        """Where the bytes really lie, for what only it can do, and for whoever checks it."""
+        self.hotset: Final = hotset
+        self.on_damage = on_damage
+        """May be set once, before anything is read: what it needs is often made after the stores."""
+        self._intakes = intakes
+        self._cache = PageCache()
+
+    @property
+    def properties(self) -> Properties:
+        """No promise of files: there is one when a blob is kept here."""
+        properties = self.origin.properties
+        return replace(properties, name=f"hot set, {properties.name}", has_files=False)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def open(self, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
+        """See `blobstore.BlobStore.open`; ValueError for a span outside the blob."""
+        check_span(span, size_bytes=stored.size_bytes)
+        await trio.lowlevel.checkpoint()
+        async with self._open(stored, span) as reader:
+            yield reader
+
+    def _open(self, stored: StoredObject, span: Span) -> AbstractAsyncContextManager[BlobReader]:
+        entry = Entry(stored.key, stored.digest, stored.size_bytes)
+        if stored.encoding != IDENTITY or not span.size_bytes or not self.hotset.admits(entry):
+            return self._open_origin(stored, span)
+        return self._open_admitted(stored, span, entry)
+
+    @asynccontextmanager
+    async def _open_admitted(self, stored: StoredObject, span: Span, entry: Entry) -> AsyncIterator[BlobReader]:
+        running = self._intakes.find(self.hotset, stored.key)
+        descriptor = await self.hotset.open(entry) if running is None else None
+        if descriptor is not None:
+            async with self._open_kept(descriptor, stored, span) as reader:
+                yield reader
+            return
+        has_come = running is not None and running.released_bytes >= span.stop
+        if has_come or span.size_bytes * _GATHERED_SHARE >= stored.size_bytes:
+            source = _Object(self.origin, stored)
+            report = partial(self._report, stored)
+            async with self._intakes.join(self.hotset, entry, source, on_damage=report) as intake:
+                await intake.begun()
+                if not intake.is_homeless:
+                    yield FollowingReader(
+                        intake,
+                        span,
+                        intakes=self._intakes,
+                        pool=self.hotset.pool,
+                        cache=self._cache,
+                        on_damage=report,
+                    )
+                    return
+        async with self._open_origin(stored, span) as reader:
+            yield reader
+
+    @asynccontextmanager
+    async def _open_kept(self, descriptor: int, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
+        try:
+            what = f"object {stored.key}"
+            source = PlainBytes(descriptor, what)
+            chunks = Chunks(source, span, what=what, pool=self.hotset.pool, cache=self._cache)
+            yield FileReader(chunks, OpenFile(descriptor, span.start, span.stop))
+        finally:
+            with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+                await close_descriptor(descriptor, self.hotset.pool)
+
+    @asynccontextmanager
+    async def _open_origin(self, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
+        async with self.origin.open(stored, span) as reader:
+            if stored.encoding != IDENTITY or not stored.size_bytes or span != Span(0, stored.size_bytes):
+                yield reader
+            else:
+                yield _CheckedReader(reader, stored, report=partial(self._tell, stored))
+
+    def _tell(self, stored: StoredObject) -> None:
+        """Report in a task that the reader, who is about to fail, does not take along."""
+        self._intakes.run_beside(partial(self._report, stored))
+
+    async def _report(self, stored: StoredObject) -> None:
+        if self.on_damage is not None:
+            await self.on_damage(stored)
+
+    # --- the origin's, with a look at what lies here ----------------------------------------------------------------
+
+    async def remove(self, key: str) -> None:
+        """See `blobstore.BlobStore.remove`."""
+        await self.origin.remove(key)
+        await self._forget(key)
+
+    async def quarantine(self, key: str) -> None:
+        """See `blobstore.BlobStore.quarantine`; the local copy is simply dropped."""
+        await self.origin.quarantine(key)
+        await self._forget(key)
+
+    async def _forget(self, key: str) -> None:
+        self._intakes.forget(self.hotset, key)
+        await self.hotset.forget(key)
+
+    async def stat(self, key: str) -> StoredObject:
+        """See `blobstore.BlobStore.stat`."""
+        return await self.origin.stat(key)
+
+    def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
+        """See `blobstore.BlobStore.stage`."""
+        return self.origin.stage(staging_id, create=create)
+
+    def scan(self) -> AbstractAsyncContextManager[AsyncIterator[StoredObject]]:
+        """See `blobstore.BlobStore.scan`."""
+        return self.origin.scan()
+
+    def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
+        """See `blobstore.BlobStore.scan_staging`."""
+        return self.origin.scan_staging()
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """An object of a store as the source of an intake."""
+
+    origin: BlobStore
+    stored: StoredObject
+
+    @property
+    def name(self) -> str:
+        return f"object {self.stored.key}"
+
+    @asynccontextmanager
+    async def read(self, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self.origin.open(self.stored, span) as reader:
+            yield reader.chunks()
+
+
+class _CheckedReader:
+    """A whole blob as it comes from the origin, with its digest checked before the last chunk."""
+
+    def __init__(self, reader: BlobReader, stored: StoredObject, *, report: Callable[[], None]) -> None:
+        self._reader = reader
+        self._stored = stored
+        self._report = report
+
+    @property
+    def file(self) -> OpenFile | None:
+        """What the origin offers: a file of its own is as good as any."""
+        return self._reader.file
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """See `blobstore.BlobReader.chunks`."""
+        what, digest = f"object {self._stored.key}", self._stored.digest
+        try:
+            async with aclosing(verified(self._reader.chunks(), Hasher(), digest=digest, what=what)) as chunks:
+                async for chunk in chunks:
+                    yield chunk  # noqa: ASYNC119  # whoever sends the answer closes it
+        except Damaged:
+            self._report()
+            raise
