@@ -92,16 +92,6 @@ def marked(key: str) -> ObjectName | None:
         return None
 
 
-def object_id(staging_id: str, generation: int) -> str:
-    """The id of what a staging area becomes; `generation` counts what was published from it before."""
-    return check_object_id(f"{staging_id}-{generation}")
-
-
-def staging_id_of(object_id: str) -> str:
-    """The staging area that an object comes from; empty if it comes from none."""
-    return object_id.rpartition("-")[0]
-
-
 def check_object_id(object_id: str) -> str:
     """Give back a well-formed id; ValueError for any other, which is a mistake of the caller."""
     if not _OBJECT_ID.fullmatch(object_id):
