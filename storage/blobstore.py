@@ -82,9 +82,9 @@ class BlobReader(Protocol):
 class Properties:
     """What callers may rely on.
 
-    `has_files`: readers always offer `file` for identity objects, else they may. `durable_staging`: what `settle` laid down is there for
-    every machine and after every crash, and the area keeps its own running digest (`Staging.hasher`); else staged bytes
-    are certain only within one boot of one machine.
+    `has_files`: readers always offer `file` for identity objects, else they may. `durable_staging`: what `settle` laid
+    down is there for every machine and after every crash, and the area keeps its own running digest
+    (`Staging.hasher`); else staged bytes are certain only within one boot of one machine.
     """
 
     name: str
