@@ -97,7 +97,8 @@ _CODE_OF_STATUS: Final = {
 
 def _fields(body: bytes) -> dict[str, str]:
     """The children of the root element by name, without their namespace."""
-    if len(body) > ERROR_BODY_BYTES or b"<!" in body or not body.lstrip().startswith(b"<"):
+    declares = b"<!" in body or b"\0" in body  # the second: in UTF-16 the first would look otherwise
+    if len(body) > ERROR_BODY_BYTES or declares or not body.lstrip().startswith(b"<"):
         return {}
     try:
         root = ET.fromstring(body)  # noqa: S314 - bounded, and nothing that declares entities gets here
