@@ -17,7 +17,7 @@ REPORTS := .reports
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What is left out of `make check`: what must have the machine to itself, and what only takes its time.
-ALONE    := clients or crash or memory or faults or replicas
+ALONE    := clients or crash or memory or faults or replicas or swift
 LONG     := slow or served or postgres or s3
 LEFT_OUT := $(BIN)/python -m tests.left_out
 

@@ -63,6 +63,11 @@ PROGRAMS = (
     Program("ceph-mon", ("ceph-mon",), "s3: Ceph's radosgw"),
     Program("ceph-osd", ("ceph-osd",), "s3: Ceph's radosgw"),
     Program("radosgw", ("radosgw",), "s3: Ceph's radosgw"),
+    Program("swift-proxy-server", ("swift-proxy",), "s3: Swift's s3api"),
+    Program("swift-account-server", ("swift-account",), "s3: Swift's s3api"),
+    Program("swift-container-server", ("swift-container",), "s3: Swift's s3api"),
+    Program("swift-object-server", ("swift-object",), "s3: Swift's s3api"),
+    Program("memcached", ("memcached",), "s3: Swift's s3api"),
 )
 
 

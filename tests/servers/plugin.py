@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # boto3 and psycopg take their time to import; most runs need
     from tests.servers.postgres import PostgresServer
 
 Finder = Callable[[str], Path]
-MARKERS = {"radosgw": "s3", "swift": "s3", "postgres": "postgres"}
+MARKERS = {"radosgw": "s3", "swift": "swift", "postgres": "postgres"}
 """What a test that uses the fixture is marked with."""
 
 
@@ -52,6 +52,17 @@ def radosgw(program: Finder, server_folder: Path) -> Iterator["S3Server"]:
 def bucket(radosgw: "S3Server") -> str:
     """A new bucket of `radosgw`."""
     return radosgw.new_bucket()
+
+
+@pytest.fixture(scope="session")
+def swift(program: Finder, server_folder: Path) -> Iterator["S3Server"]:
+    """Swift's S3 interface: no conditional writes, no https, and slow on small objects."""
+    from tests.servers.swift import PROGRAMS, serve  # noqa: PLC0415
+
+    for name in PROGRAMS:
+        program(name)
+    with serve(server_folder / "swift") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -154,6 +154,7 @@ class PostgresServer:
     def _template(self) -> str:
         """The name of a database with all tables; made at the first call. Copying it takes some 30 ms."""
         if not self._has_migrated:
+            self.drop(_MIGRATED)  # of a migration that failed, so that each test tells the same
             self.execute(f"CREATE DATABASE {_MIGRATED} OWNER sluice TEMPLATE template0")
             _migrate(self.url_of(_MIGRATED, "socket"))
             self._has_migrated = True
