@@ -177,6 +177,7 @@ class BlobMover:
     async def _copy(self, blob: BlobRecord, store: BlobStore, broken: str | None) -> None:
         """Copy the bytes and put them on record. Raises `_Lost`."""
         storage_id, digest = self._storage_ids[blob.storage_id], blob.stored.digest
+        is_on_record = False
         async with store.stage(str(uuid.uuid4()), create=True) as staging:
             try:
                 await self._fill(staging, blob)
@@ -186,9 +187,13 @@ class BlobMover:
                 await self._target.database.transaction(
                     _put_on_record, storage_id, stored, broken=broken, now=int(self._clock())
                 )
-            finally:
+                is_on_record = True
+            finally:  # what fails here the next run makes up for
                 with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
-                    await staging.discard()
+                    if is_on_record:
+                        await staging.discard()
+                    else:
+                        await _free(self._target.database, storage_id, store, staging, now=int(self._clock()))
 
     async def _fill(self, staging: Staging, blob: BlobRecord) -> None:
         stored = blob.stored
@@ -249,12 +254,18 @@ async def drop_leftovers(installation: Installation, storage_ids: Mapping[str, i
             async for staging_id, _ in areas:
                 with suppress(Busy, UploadUnknown):
                     async with store.stage(staging_id, create=False) as staging:
-                        stored = await staging.published()
-                        if stored is not None and await installation.database.transaction(
-                            garbage.remove_orphan, storage_ids[name], stored, now=now
-                        ):
-                            await store.remove(stored.key)
-                        await staging.discard()
+                        await _free(installation.database, storage_ids[name], store, staging, now=now)
+
+
+async def _free(database: Database, storage_id: int, store: BlobStore, staging: Staging, *, now: int) -> None:
+    """Drop an area, and the object that was published from it unless a row has it.
+
+    Should that be interrupted, the object is among the removals or its area is still there: it is not forgotten.
+    """
+    stored = await staging.published()
+    if stored is not None and await database.transaction(garbage.remove_orphan, storage_id, stored, now=now):
+        await store.remove(stored.key)
+    await staging.discard()
 
 
 def _put_on_record(tx: Transaction, storage_id: int, stored: StoredObject, *, broken: str | None, now: int) -> None:

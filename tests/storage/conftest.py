@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase
+from storage.metadata import storages
+from tests.storage.pair import Pair
 from tests.storage.scene import Clock, Scene
 
 
@@ -56,4 +58,20 @@ async def directory_scene(database: Database, tmp_path: Path) -> Scene:
 def scene(request: pytest.FixtureRequest) -> Scene:
     """An installation, once over each store."""
     made: Scene = request.getfixturevalue(f"{request.param}_scene")
+    return made
+
+
+@pytest.fixture
+async def target_database(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated, empty database, open."""
+    async with SqliteDatabase(Path(shutil.copy(migrated_file, tmp_path / "new.db"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def pair(memory_scene: Scene, target_database: Database) -> Pair:
+    """Two installations in memory; their databases number storages differently."""
+    await target_database.transaction(storages.ensure, "another")
+    made = Pair(memory_scene, target_database, MemoryStore(clock=memory_scene.clock))
+    await made.furnish()
     return made

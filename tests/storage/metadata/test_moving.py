@@ -1,0 +1,196 @@
+"""Rows for another installation: every table is decided, pages hold everything, sums tell any difference."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from storage import Conflict, Database, Transaction
+from storage.metadata import moving, storages
+from storage.metadata.moving import FATES, Fate, Reception, RowPage, Tally
+from storage.metadata.tables import accounts, blobs, credentials, metadata
+from tests.storage.metadata import samples
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def test_every_table_is_decided() -> None:
+    """Whoever adds a table says here whether a move takes its rows along."""
+    assert set(metadata.tables) - set(FATES) == set()
+
+
+def test_whatever_a_moved_row_refers_to_moves_too() -> None:
+    """A row that is copied needs rows that are there."""
+    for table in metadata.sorted_tables:
+        if FATES[table.name] is not Fate.LEFT:
+            referred = {key.column.table.name for key in table.foreign_keys}
+            assert {name for name in referred if FATES[name] is Fate.LEFT} == set(), table.name
+
+
+def blob(number: int, **given: Any) -> dict[str, Any]:
+    """A row of a blob."""
+    return {
+        "id": number,
+        "storage_id": 1,
+        "digest": f"sha256:{number:064x}",
+        "key": f"key-{number}",
+        "encoding": "identity",
+        "size_bytes": number,
+        "stored_bytes": number,
+        "created_at": 5,
+        "condemned_at": None,
+        "damaged_at": None,
+        "verified_at": None,
+        **given,
+    }
+
+
+def many(tx: Transaction) -> None:
+    """More rows than a page has: of accounts, of blobs, and of secrets that have a parent."""
+    storages.ensure(tx, "main")
+    for number in range(501):
+        samples.account(tx, f"user-{number}")
+    tx.execute(sa.insert(blobs), [blob(number) for number in range(1, 1202)])
+    row = {"account_id": 1, "kind": "refresh", "label": "", "created_at": 1}
+    for number in range(1, 4):
+        parent = number - 1 or None
+        tx.execute(sa.insert(credentials).values(secret_hash=str(number), parent_id=parent, **row))
+
+
+def everything(tx: Transaction, table: sa.Table) -> list[tuple[Any, ...]]:
+    """All rows of the table by their ids."""
+    return [tuple(row) for row in tx.execute(sa.select(table).order_by(table.c.id))]
+
+
+async def test_pages_hold_every_row_once_in_order(database: Database) -> None:
+    """Bounded pages, and a table after those that it refers to."""
+    await database.transaction(many)
+    found = await database.survey(lambda tx: list(moving.pages(tx, {"accounts", "blobs", "credentials"})))
+
+    assert max(len(page.rows) for page in found) == 500
+    for table in (accounts, blobs, credentials):
+        rows = [row for page in found if page.table == table.name for row in page.rows]
+        assert rows == await database.survey(everything, table)
+    order = list(dict.fromkeys(page.table for page in found))
+    assert order.index("accounts") < order.index("credentials")
+
+
+def test_a_sum_tells_every_difference_but_order() -> None:
+    """Another value, another type, one row more or less; in any order of pages."""
+    one, two = (1, "a", None), (2, b"a", True)
+    whole = Tally().plus([one, two])
+
+    assert whole == Tally().plus([two]).plus([one])
+    others: list[list[tuple[Any, ...]]] = [
+        [one],
+        [one, two, two],
+        [(1, "a", 0), two],
+        [(1, b"a", None), two],
+        [(1, "b", None), two],
+    ]
+    assert all(Tally().plus(other) != whole for other in others)
+
+
+def receive(tx: Transaction, *found: RowPage, lost: tuple[int, ...] = ()) -> dict[str, Tally]:
+    """Take these pages in."""
+    reception = Reception(tx, tables={"blobs", "accounts"}, storage_ids={1: 7}, lost=lost, now=99)
+    reception.clear()
+    for page in found:
+        reception.add(page)
+    return reception.finish({"accounts": 1000, "blobs": 1000})
+
+
+def page_of(*rows: dict[str, Any]) -> RowPage:
+    """A page of blobs."""
+    return RowPage("blobs", [tuple(row[column.name] for column in blobs.c) for row in rows])
+
+
+def state(tx: Transaction) -> list[tuple[Any, ...]]:
+    """What is known of the blobs here."""
+    columns = (blobs.c.id, blobs.c.storage_id, blobs.c.digest, blobs.c.key, blobs.c.damaged_at)
+    return [tuple(row) for row in tx.execute(sa.select(*columns).order_by(blobs.c.id))]
+
+
+def furnish(tx: Transaction) -> None:
+    """A storage with the number 7 and two blobs whose numbers are each other's in the old installation."""
+    tx.execute(sa.insert(metadata.tables["storages"]).values(id=7, name="main"))
+    tx.execute(
+        sa.insert(blobs),
+        [
+            blob(1, storage_id=7, digest=f"sha256:{2:064x}", key="new-2"),
+            blob(2, storage_id=7, digest=f"sha256:{1:064x}", key="new-1"),
+            blob(3, storage_id=7, digest=f"sha256:{9:064x}", key="new-9"),
+        ],
+    )
+
+
+async def test_blobs_take_the_old_ids_and_keep_the_new_keys(database: Database) -> None:
+    """Even where both ids are taken by each other; a blob that the old one does not have is freed."""
+    await database.transaction(furnish)
+
+    await database.transaction(receive, page_of(blob(1), blob(2)))
+
+    assert await database.survey(state) == [
+        (1, 7, f"sha256:{1:064x}", "new-1", None),
+        (2, 7, f"sha256:{2:064x}", "new-2", None),
+    ]
+    keys = sa.select(metadata.tables["removals"].c.key)
+    assert await database.survey(lambda tx: tx.execute(keys).scalars().all()) == ["new-9"]
+
+
+async def test_a_blob_that_is_not_here_is_asked_for_or_marked(database: Database) -> None:
+    """Without bytes a row may come only as damaged, and nothing is stored otherwise."""
+    await database.transaction(furnish)
+    before = await database.survey(state)
+
+    with pytest.raises(moving.Behind):
+        await database.transaction(receive, page_of(blob(1), blob(4)))
+    unchanged = await database.survey(state)
+    await database.transaction(receive, page_of(blob(1), blob(4)), lost=(4,))
+
+    assert unchanged == before
+    assert await database.survey(state) == [
+        (1, 7, f"sha256:{1:064x}", "new-1", None),
+        (4, 7, f"sha256:{4:064x}", "key-4", 99),
+    ]
+
+
+async def test_ids_go_on_where_the_old_ones_ended(database: Database) -> None:
+    """Also in tables that had no row; what is higher already stays."""
+    await database.transaction(furnish)
+    await database.transaction(receive)
+    made = await database.transaction(samples.account, "next")
+    sequences = await database.survey(moving.sequences)
+    await database.transaction(receive)
+
+    assert made.id == 1001
+    assert (sequences["accounts"], sequences["blobs"], sequences["images"]) == (1001, 1000, 0)
+    assert (await database.survey(moving.sequences))["accounts"] == 1001
+
+
+async def test_rows_that_do_not_come_back_as_written_are_refused(database: Database) -> None:
+    """The last look before the commit: whatever changes a value on its way is found, such as a column's type."""
+    await database.transaction(furnish)
+    before = await database.survey(state)
+
+    with pytest.raises(Conflict, match="rows of blobs are not there as they were written"):
+        await database.transaction(receive, page_of(blob(1, created_at=5.0)))
+
+    assert await database.survey(state) == before
+
+
+async def test_only_a_move_leaves_an_installation_untouched(database: Database) -> None:
+    """Empty counts as untouched, blobs that were copied ahead do not matter, anything else does."""
+    await database.transaction(furnish)
+    empty = await database.survey(moving.is_untouched)
+    await database.transaction(samples.account, "somebody")
+    used = await database.survey(moving.is_untouched)
+
+    def move(tx: Transaction) -> None:
+        moving.mark(tx, receive(tx))
+
+    await database.transaction(move)
+    moved = await database.survey(moving.is_untouched)
+    await database.transaction(samples.account, "another")
+
+    assert (empty, used, moved, await database.survey(moving.is_untouched)) == (True, False, True, False)

@@ -1,0 +1,75 @@
+"""Two installations for moves: an old one with images, and a new one with nothing but its schema."""
+
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage import BlobStore, Content, Database, Digest, Installation, Move, MoveTotals, Transaction
+from storage.metadata.moving import copied_tables
+from storage.metadata.tables import metadata
+from tests.storage.scene import Scene
+
+LAYERS = [bytes([number]) * (3000 + number) for number in range(5)]
+
+
+class Pair:
+    """An old installation with people and images, and a new one that has nothing but its schema."""
+
+    def __init__(self, scene: Scene, database: Database, store: BlobStore) -> None:
+        self.scene = scene
+        self.source = Installation(scene.database, {"main": scene.store})
+        self.target = Installation(database, {"main": store})
+        self.store = store
+
+    async def furnish(self) -> None:
+        """Two images with tags, a deleted manifest, a blob with two digests that no manifest needs."""
+        for image, layers in (("app", LAYERS[:3]), ("web", LAYERS[2:4])):
+            needs = [await self.scene.push(layer, image) for layer in layers]
+            await self.scene.put_manifest(needs, image, tag="1.0")
+        old = await self.scene.put_manifest([Digest.of(LAYERS[0])], "app", tag="old", salt="old")
+        await self.scene.delete_manifest(old)
+        await self.scene.push(LAYERS[4], "app", digest=Digest.of(LAYERS[4], "sha512"))
+
+    async def move(self, *, replace: bool = False, reread: bool = False) -> MoveTotals:
+        """Move everything once."""
+        return await Move(self.source, self.target, replace=replace, reread=reread, clock=self.scene.clock).run()
+
+    async def arrived(self) -> Scene:
+        """The new installation, as a scene in which things can be pulled and pushed."""
+        moved = Scene(self.target.database, self.store, self.scene.clock)
+        moved.content = Content(self.target.database, {"main": self.store}, clock=self.scene.clock)
+        await moved.content.prepare()
+        moved.repository = replace(self.scene.repository, storage_id=moved.content.storage_id("main"))
+        moved.account_id = self.scene.account_id
+        return moved
+
+    async def record(self, layer: bytes) -> int:
+        """The id of the layer's row in the old installation."""
+        return (await self.scene.find(Digest.of(layer), "app")).record.id
+
+    async def lose(self, layer: bytes) -> None:
+        """Take the layer's bytes from the old store."""
+        await self.scene.store.remove((await self.scene.find(Digest.of(layer), "app")).record.stored.key)
+
+
+def rows_of(tx: Transaction, table: str) -> list[tuple[Any, ...]]:
+    """All rows of a table but for what says where an object lies."""
+    where = {"storage_id", "key", "encoding", "stored_bytes", "verified_at"}
+    columns = [column for column in metadata.tables[table].c if column.name not in where]
+    return sorted((tuple(row) for row in tx.execute(sa.select(*columns))), key=repr)
+
+
+async def is_whole(pair: Pair) -> bool:
+    """Whether the new installation has all rows of the old one."""
+    tables = sorted({*copied_tables(), "blobs"})
+    found = [
+        [await installation.database.survey(rows_of, table) for table in tables]
+        for installation in (pair.source, pair.target)
+    ]
+    return found[0] == found[1]
+
+
+async def is_closed(pair: Pair) -> bool:
+    """Whether nobody could do anything with the new installation."""
+    return not any([await pair.target.database.survey(rows_of, table) for table in sorted(copied_tables())])
