@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from storage import Database, Transaction
 from storage.metadata import accounts, credentials, grants, repositories, signing_keys, storages
 
+pytestmark = pytest.mark.parametrize("closed_database", ["sqlite"], indirect=True)  # asked in SQLite's own words
+
 Read = Callable[[Transaction], object]
 
 

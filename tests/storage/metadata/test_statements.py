@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 import storage.metadata
 from storage import Database, Transaction
 
+ON_SERVER = [pytest.mark.postgres, pytest.mark.slow]
 WITHOUT_STATEMENTS = {"tables", "changes"}
 MODULES = sorted({each.name for each in pkgutil.iter_modules(storage.metadata.__path__)} - WITHOUT_STATEMENTS)
 STATEMENTS: dict[str, sa.Select[Any] | sa.Insert | sa.Update | sa.Delete] = {
@@ -54,8 +55,8 @@ def _value(bind: sa.BindParameter[Any]) -> object:
     return [value] if bind.expanding else value
 
 
-def _plan(tx: Transaction, statement: Any) -> list[str]:
-    """The steps that SQLite takes for it."""
+def _plan(tx: Transaction, statement: Any, ask: str = "EXPLAIN QUERY PLAN") -> list[str]:
+    """The steps that the database takes for it."""
     if isinstance(statement, sa.Select) and statement._limit_clause is None:
         statement = statement.limit(100)
     texts: list[tuple[str, Any]] = []
@@ -67,16 +68,29 @@ def _plan(tx: Transaction, statement: Any) -> list[str]:
     tx.execute(statement, _values(statement))
     sa.event.remove(tx, "before_cursor_execute", note)
     text, values = texts[0]
-    return [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)]
+    return [row[-1] for row in tx.exec_driver_sql(f"{ask} {text}", values)]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name, each in STATEMENTS.items() if name.startswith(OURS) and not isinstance(each, sa.Insert)],
-)
+PLANNED = [name for name, each in STATEMENTS.items() if name.startswith(OURS) and not isinstance(each, sa.Insert)]
+
+
+@pytest.mark.parametrize("closed_database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", PLANNED)
 async def test_rows_are_found_by_an_index(database: Database, name: str) -> None:
     """No step walks over a table or sorts it, but for the statements that say why they may."""
     steps = await database.transaction(_plan, STATEMENTS[name])
     assert steps
     walks = [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
     assert bool(walks) == (name in WALKS), "\n".join(steps)
+
+
+@pytest.mark.parametrize("closed_database", [pytest.param("postgresql", marks=ON_SERVER)], indirect=True)
+async def test_postgresql_finds_them_by_an_index_too(database: Database) -> None:
+    """The server accepts each statement, and has an index for it: told to avoid walks over tables, it takes none."""
+
+    def walking(tx: Transaction) -> dict[str, list[str]]:
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        plans = {name: _plan(tx, STATEMENTS[name], "EXPLAIN") for name in PLANNED}
+        return {name: steps for name, steps in plans.items() if any("Seq Scan" in step for step in steps)}
+
+    assert await database.transaction(walking) == {}
