@@ -22,6 +22,10 @@ _RECORD_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 64 * 1024
 """OpenSSL takes all of what it is given or nothing: pieces of this size let a slow server show progress."""
 
+_UNSENT_BYTES: Final = 512 * 1024
+"""What waits in the kernel beyond what the network takes. Trio's 16 KiB mean a wake-up for each of them; without a
+bound megabytes lie there, and a slow server that takes them piece by piece looks as if nothing moved."""
+
 
 class ChannelFailed(Exception):
     """The connection is no more: reset, cut off, or TLS that does not add up. `__cause__` says which."""
@@ -198,8 +202,14 @@ async def connect(origin: Origin, tls: ssl.SSLContext | None, *, connect_s: floa
         raise ConnectFailed(f"no connection to {origin} within {connect_s:g} s") from error
     except ssl.SSLCertVerificationError as error:
         raise Untrusted(f"the certificate of {origin} is not accepted: {error.verify_message}") from error
-    except OSError as error:
-        raise ConnectFailed(f"no connection to {origin}: {error}") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
+        raise ConnectFailed(f"no connection to {origin}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> Exception:
+    """Trio tells of several addresses in a group; the first one's trouble says enough."""
+    causes = error.__cause__
+    return causes.exceptions[0] if isinstance(causes, ExceptionGroup) else error
 
 
 async def _connected(origin: Origin) -> socket.socket:
@@ -208,7 +218,7 @@ async def _connected(origin: Origin) -> socket.socket:
     sock = socket.socket(fileno=stream.socket.detach())
     sock.settimeout(0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)  # Trio sets 16 KiB: a wake-up for each of them
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     return sock
 
 

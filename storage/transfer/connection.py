@@ -4,7 +4,8 @@ Both directions are watched at once, because servers refuse before they have rea
 
     small request    -> sent whole, then the answer is waited for
     other payloads   -> one task sends, one listens
-        the answer comes first   -> sending stops; the answer counts, and the connection is not used again
+        the answer comes first   -> sending stops; the answer counts, and the connection is not used again;
+                                    but 2xx is Broken: what was not sent was not kept (it answers another request)
         sending fails            -> the answer that may lie before the end is read, and counts
         the connection ends      -> Broken
         nothing moves for idle_s -> Stalled
@@ -19,13 +20,14 @@ from storage.transfer.channel import Channel, ChannelFailed
 from storage.transfer.errors import Broken, Stalled
 from storage.transfer.framing import framing_of
 from storage.transfer.heads import Head, find_end, judge
-from storage.transfer.payload import FileSpan, Payload
+from storage.transfer.payload import FileSpan, Payload, size_of
 from storage.transfer.response import Response
 from storage.transfer.sending import Patience, Sending
 
 _HEAD_PIECE_BYTES: Final = 64 * 1024
 _SMALL_BYTES: Final = 64 * 1024
 """Payloads up to this size leave with the head."""
+_FIRST_REDIRECT: Final = 300
 _MAX_INTERIM: Final = 32
 """Answers 1xx before the real one; a guess, servers send one."""
 
@@ -44,8 +46,9 @@ class Request:
 class _Duplex:
     """What came of sending and listening at the same time."""
 
-    sending: trio.CancelScope = field(default_factory=trio.CancelScope)
-    sent_all: bool = False
+    sending: Sending
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """Around the sending."""
     head: Head | None = None
     heard: Exception | None = None
     """Why there is no head."""
@@ -114,7 +117,8 @@ class Connection:
         payload, start = request.payload, request.head
         if isinstance(payload, bytes) and len(payload) <= _SMALL_BYTES:
             start, payload = start + payload, b""
-        sent = self._channel.send_nowait(start, more=isinstance(payload, FileSpan))
+        follows_at_once = isinstance(payload, FileSpan) and payload.start < payload.stop
+        sent = self._channel.send_nowait(start, more=follows_at_once)
         if sent == len(start) and payload == b"":
             return await self._receive_head(request.method, patience), True
         return await self._send_and_listen(request.method, memoryview(start)[sent:], payload, patience)
@@ -122,13 +126,14 @@ class Connection:
     async def _send_and_listen(
         self, method: str, start: memoryview, payload: Payload, patience: Patience
     ) -> tuple[Head, bool]:
-        both = _Duplex()
+        sending = Sending(self._channel, patience, size_bytes=len(start) + size_of(payload))
+        both = _Duplex(sending)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, method, patience, both)
-            with both.sending:
+            with both.scope:
                 try:
-                    await self._send(start, payload, patience)
-                    both.sent_all = True
+                    await sending.send_bytes(start)
+                    await sending.send(payload)
                 except ChannelFailed:
                     pass  # the listener finds the answer that lies before the end, or the end
                 except Exception as error:  # noqa: BLE001  # raised again below, outside of the nursery's group
@@ -138,20 +143,18 @@ class Connection:
             raise both.source_error
         if both.head is None:
             raise both.heard or Broken("the connection ended")
-        return both.head, both.sent_all
-
-    async def _send(self, start: memoryview, payload: Payload, patience: Patience) -> None:
-        sending = Sending(self._channel, patience)
-        await sending.send_bytes(start)
-        await sending.send(payload)
+        if sending.left_bytes and both.head.status < _FIRST_REDIRECT:
+            raise Broken(f"the server answers {both.head.status} before it was sent everything")
+        return both.head, not sending.left_bytes
 
     async def _listen(self, method: str, patience: Patience, both: _Duplex) -> None:
+        """Ends the sending, unless all is sent and only the source has yet to end."""
         try:
             both.head = await self._receive_head(method, patience)
         except (Broken, ChannelFailed) as error:
             both.heard = error
-        finally:
-            both.sending.cancel()
+        if both.head is None or both.sending.left_bytes:
+            both.scope.cancel()
 
     async def _receive_head(self, method: str, patience: Patience) -> Head:
         for _ in range(_MAX_INTERIM + 1):

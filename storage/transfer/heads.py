@@ -24,7 +24,8 @@ _FIELD: Final = re.compile(rb"(%s+):[ \t]*(%s*)\r\n" % (_TOKEN, _TEXT))
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")  # 18 digits fit every 64-bit reader
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
-_REQUEST_FIELD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = frozenset({"content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"})
 _WITH_BODY: Final = frozenset({"PUT", "POST", "PATCH"})
 """Methods whose empty body is said aloud (RFC 9110, 8.6); S3 answers 411 without."""
@@ -67,14 +68,15 @@ def request_head(
     names = {name.lower() for name, _ in headers}
     if not names.isdisjoint(_OURS):
         raise ValueError(f"the client itself sets {', '.join(sorted(names & _OURS))}")
-    lines = [f"{name}: {value}" for name, value in headers]
+    fields = list(headers)
     if "host" not in names:
-        lines.insert(0, f"Host: {origin.authority}")
+        fields.insert(0, ("Host", origin.authority))
     if size_bytes or method in _WITH_BODY:
-        lines.append(f"Content-Length: {size_bytes}")
-    for line in lines:
-        if _REQUEST_FIELD.fullmatch(line) is None:
-            raise ValueError(f"not a header field: {line.partition(':')[0]!r}")  # its value may be a secret
+        fields.append(("Content-Length", str(size_bytes)))
+    for name, value in fields:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise ValueError(f"not a header field: {name!r}")  # its value may be a secret
+    lines = [f"{name}: {value}" for name, value in fields]
     return "\r\n".join((f"{method} {target} HTTP/1.1", *lines, "", "")).encode("latin-1")
 
 

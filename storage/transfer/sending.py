@@ -4,7 +4,6 @@ Files leave plain channels by sendfile, without a copy, and encrypted ones throu
 """
 
 import os
-from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -23,27 +22,39 @@ _BUFFER_BYTES: Final = 256 * 1024
 class Patience:
     """A scope that ends when the server has not moved for `idle_s` seconds. Enter `scope` once; ask it afterwards."""
 
-    __slots__ = ("_idle_s", "scope")
+    __slots__ = ("_idle_s", "_rests", "scope")
 
     def __init__(self, idle_s: float) -> None:
         self._idle_s = idle_s
+        self._rests = False
         self.scope = trio.CancelScope(deadline=trio.current_time() + idle_s)
 
     def moved(self) -> None:
         """Something went on its way, or came: the time begins anew."""
-        self.scope.deadline = trio.current_time() + self._idle_s
+        if not self._rests:
+            self.scope.deadline = trio.current_time() + self._idle_s
 
-    def rests(self) -> None:
-        """Not the server is waited for: no time runs until `moved`."""
+    def rest(self) -> None:
+        """Not the server is waited for: no time runs until `resume`."""
+        self._rests = True
         self.scope.deadline = inf
 
+    def resume(self) -> None:
+        """The server is waited for again."""
+        self._rests = False
+        self.moved()
 
-@dataclass(frozen=True, slots=True)
+
 class Sending:
-    """How to send: through what, and whom to tell that something moved."""
+    """How to send, and how far that is: through what, and whom to tell that something moved."""
 
-    channel: Channel
-    patience: Patience
+    __slots__ = ("_channel", "_patience", "left_bytes")
+
+    def __init__(self, channel: Channel, patience: Patience, *, size_bytes: int) -> None:
+        self._channel = channel
+        self._patience = patience
+        self.left_bytes = size_bytes
+        """What the kernel has not been given yet."""
 
     async def send(self, payload: Payload) -> None:
         """Send all of it. Raises `ChannelFailed`, `PayloadMismatch`, and what a stream's source raises.
@@ -54,7 +65,7 @@ class Sending:
             case bytes():
                 await self.send_bytes(payload)
             case FileSpan():
-                await (self._copy_file(payload) if self.channel.encrypted else self._send_file(payload))
+                await (self._copy_file(payload) if self._channel.encrypted else self._send_file(payload))
             case Stream():
                 await self._send_stream(payload)
 
@@ -62,12 +73,12 @@ class Sending:
         """Send all of it."""
         view = memoryview(data)
         while view:
-            sent = self.channel.send_nowait(view[:TURN_BYTES])
+            sent = self._channel.send_nowait(view[:TURN_BYTES])
             view = view[sent:]
             await self._pause(sent, full=sent == 0)
 
     async def _send_file(self, span: FileSpan) -> None:
-        out, place = self.channel.socket, span.start
+        out, place = self._channel.socket, span.start
         while place < span.stop:
             count = min(TURN_BYTES, span.stop - place)
             sent = _sendfile(out.fileno(), span.descriptor, place, count)
@@ -88,24 +99,25 @@ class Sending:
 
     async def _send_stream(self, stream: Stream) -> None:
         left = stream.size_bytes
-        self.patience.rests()
+        self._patience.rest()
         async for chunk in stream.chunks:
             left -= len(chunk)
             if left < 0:
                 raise PayloadMismatch(f"the stream is longer than the {stream.size_bytes} bytes that it promised")
-            self.patience.moved()
+            self._patience.resume()
             await self.send_bytes(chunk)
-            self.patience.rests()
-        self.patience.moved()
+            self._patience.rest()
+        self._patience.resume()
         if left:
             raise PayloadMismatch(f"the stream ended {left} bytes before the {stream.size_bytes} that it promised")
 
     async def _pause(self, sent: int, *, full: bool) -> None:
         """Let others run, and where the socket is full wait for it."""
         if sent:
-            self.patience.moved()
+            self.left_bytes -= sent
+            self._patience.moved()
         if full:
-            await self.channel.wait_writable()
+            await self._channel.wait_writable()
         else:
             await trio.lowlevel.checkpoint()
 
