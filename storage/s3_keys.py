@@ -1,8 +1,8 @@
-"""Names of everything that the S3 store keeps in a bucket, relative to the prefix. Pure; does no I/O.
+"""Names of everything that the S3 store keeps in a bucket, relative to the prefix. Does no I/O.
 
     blobs/<id[:2]>/<id>                                    the bytes of one blob
     markers/sha256/<hex>/<id>.<size_bytes>.<created_at>    empty; listing them rebuilds the rows
-    staging/<staging id>/<offset, 20 digits>               bytes of an upload that are no part of an object yet
+    staging/<staging id>/<offset, 20 digits>-<random>      bytes of an upload that are no part of an object yet
     quarantine/sha256/<hex>/<id>.<size_bytes>.<created_at> the bytes of a damaged blob
     probe/<random>/<what>                                  what was written to learn the store's abilities
 
@@ -12,6 +12,7 @@ never made twice.
 """
 
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -29,7 +30,7 @@ IDENTITY: Final = "identity"
 _MOST_CHARACTERS: Final = 200
 _OBJECT_ID: Final = re.compile(r"[0-9a-z-]{1,80}")
 _ROW_KEY: Final = re.compile(r"sha256/([0-9a-f]{64})/([0-9a-z-]{1,80})\.(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,11})")
-_SEGMENT: Final = re.compile(r"staging/([0-9a-z-]{1,64})/([0-9]{20})")
+_SEGMENT: Final = re.compile(r"staging/([0-9a-z-]{1,64})/([0-9]{20})-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,11 @@ def object_id_of(blob: str) -> str | None:
 
 
 def segment_key(staging_id: str, offset: int) -> str:
-    """Where bytes of an upload from `offset` on lie, until they become part of an object."""
-    return f"{STAGING}{staging_id}/{offset:020d}"
+    """Where bytes of an upload from `offset` on lie, until they become part of an object; another one each time.
+
+    A holder that was cut off may write late: never where its successor keeps other bytes.
+    """
+    return f"{STAGING}{staging_id}/{offset:020d}-{uuid.uuid4().hex}"
 
 
 def segment_of(key: str) -> tuple[str, int] | None:

@@ -251,6 +251,33 @@ sa.Index(None, uploads.c.touched_at)
 sa.Index(None, uploads.c.account_id)
 sa.Index(None, uploads.c.repository_id)
 
+# Staging areas of stores whose bytes lie elsewhere (S3): who holds one, and what of it lies where. Not tied to `uploads`:
+# a session may end while its area is still to be freed (the sweep finds those).
+stagings = sa.Table(
+    "stagings",
+    metadata,
+    _to("storages.id", ondelete="RESTRICT", name="storage_id"),
+    sa.Column("id", ByteText, nullable=False),  # the session's
+    sa.Column("version", sa.BigInteger, nullable=False),  # grows with every change of holder or state
+    sa.Column("holder", sa.Text, nullable=True),  # null: free
+    sa.Column("held_until", Time, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # JSON, see storage.s3_staging_state
+    sa.Column("touched_at", Time, nullable=False),
+    sa.PrimaryKeyConstraint("storage_id", "id"),
+)
+
+# Small increments of an upload, until there are enough for a part: at most a part's size per area.
+staging_segments = sa.Table(
+    "staging_segments",
+    metadata,
+    sa.Column("storage_id", Id, nullable=False),
+    sa.Column("id", ByteText, nullable=False),
+    sa.Column("start", Size, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("storage_id", "id", "start"),
+    sa.ForeignKeyConstraint(["storage_id", "id"], ["stagings.storage_id", "stagings.id"], ondelete="CASCADE"),
+)
+
 manifests = sa.Table(
     "manifests",
     metadata,

@@ -74,6 +74,8 @@ TABLES = {
     "leases": Counted(does_not="name holder expires_at last_run_at"),
     "manifest_references": Counted(does_not="manifest_id image_id position role digest size_bytes blob_id"),
     "removals": Counted(does_not="storage_id key since"),
+    "staging_segments": Counted(does_not="storage_id id start content"),
+    "stagings": Counted(does_not="storage_id id version holder held_until state touched_at"),
     "uploads": Counted(
         does_not="id repository_id image storage_id account_id algorithm offset_bytes digest_so_far boot created_at"
         " touched_at"
