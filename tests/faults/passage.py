@@ -63,20 +63,19 @@ class Passage:
         self._closed: set[Direction] = set()  # told their end already, while the other direction goes on
 
     async def run(self, *, http: bool) -> None:
-        """Copy both directions until both have ended. The client's socket is closed in the end."""
-        async with self._client:
-            try:
-                self._server = await self._connect()
-            except OSError:
-                reset(self._client)
-                return
-            if not http:
-                self._exchange = self._begin(WHOLE_CONNECTION)
-            up = requests() if http else None
-            down = answers(lambda: self._exchange.method) if http else None
-            async with self._server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, UP, self._client, self._server, up, nursery)
-                nursery.start_soon(self._copy, DOWN, self._server, self._client, down, nursery)
+        """Copy both directions until both have ended. Whoever gave the client's socket closes it."""
+        try:
+            self._server = await self._connect()
+        except OSError:
+            reset(self._client)
+            return
+        if not http:
+            self._exchange = self._begin(WHOLE_CONNECTION)
+        up = requests() if http else None
+        down = answers(lambda: self._exchange.method) if http else None
+        async with self._server, trio.open_nursery() as nursery:
+            nursery.start_soon(self._copy, UP, self._client, self._server, up, nursery)
+            nursery.start_soon(self._copy, DOWN, self._server, self._client, down, nursery)
 
     def reset(self) -> None:
         """Reset both sides; `run` ends."""

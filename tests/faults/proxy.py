@@ -6,19 +6,16 @@ Rules are tried in the order in which they were made; all that fit act together.
 """
 
 import functools
-import socket
-import threading
-from collections.abc import Awaitable, Callable
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Self
 
 import trio
 
 from tests.faults.exchange import Exchange, Rule
 from tests.faults.fault import Fault
+from tests.faults.listening import Listening
 from tests.faults.messages import Head
 from tests.faults.passage import Passage
-
-_START_S: Final = 10.0
 
 
 class FaultProxy:
@@ -32,9 +29,8 @@ class FaultProxy:
         self._http = http
         self._rules: list[Rule] = []
         self._passages: set[Passage] = set()
-        self._listener: trio.SocketListener | None = None
-        self._ready = threading.Event()
-        self.port = 0
+        self._healed: trio.Event | None = None
+        self._listening = Listening(self._serve, "fault proxy")
         self.connections = 0
         """How many were accepted so far."""
         self.exchanges: list[Exchange] = []
@@ -45,15 +41,17 @@ class FaultProxy:
         """Its base URL, where it is an HTTP proxy."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._listening.port
+
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="fault proxy", daemon=True)
-        self._thread.start()
-        assert self._ready.wait(_START_S)
+        self._listening.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._token.run_sync_soon(self._end.set)
-        self._thread.join(_START_S)
+        self._listening.close()
 
     def harm(
         self,
@@ -71,15 +69,15 @@ class FaultProxy:
     def heal(self) -> None:
         """Forget all rules, let go on what is stalled, and listen again."""
         self._rules.clear()
-        self._call(self._heal)
+        self._listening.run(self._heal)
 
     def refuse(self) -> None:
         """Take no more connections: whoever tries is refused by the kernel. Open ones stay."""
-        self._call(self._stop_listening)
+        self._listening.run(self._listening.leave)
 
     def reset_all(self) -> None:
         """Reset every open connection."""
-        self._call(self._reset_all)
+        self._listening.run(self._reset_all)
 
     def seen(self, when: Callable[[Exchange], bool] = lambda exchange: True) -> list[Exchange]:
         """The requests, or connections, that these words choose."""
@@ -96,42 +94,11 @@ class FaultProxy:
         self.exchanges.append(exchange)
         return exchange
 
-    def _call(self, act: Callable[[], Awaitable[None]]) -> None:
-        trio.from_thread.run(act, trio_token=self._token)
-
-    async def _main(self) -> None:
-        self._token, self._end, self._healed = trio.lowlevel.current_trio_token(), trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            await self._listen()
-            self._ready.set()
-            await self._end.wait()
-            await self._stop_listening()
-            nursery.cancel_scope.cancel()
-
-    async def _listen(self) -> None:
-        if self._listener is not None:
-            return
-        listening = trio.socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        await listening.bind(("127.0.0.1", self.port))
-        listening.listen(256)
-        self.port = int(listening.getsockname()[1])
-        self._listener = trio.SocketListener(listening)
-        self._nursery.start_soon(self._accept, self._listener)
-
-    async def _accept(self, listener: trio.SocketListener) -> None:
-        while True:
-            try:
-                client = await listener.accept()
-            except trio.ClosedResourceError:
-                return
-            self.connections += 1
-            self._nursery.start_soon(self._serve, client, self.connections)
-
-    async def _serve(self, client: trio.SocketStream, number: int) -> None:
+    async def _serve(self, client: trio.SocketStream) -> None:
+        self.connections += 1
         connect = functools.partial(trio.open_tcp_stream, "127.0.0.1", self._target)
-        passage = Passage(client, connect, functools.partial(self.begin, number), self._wait_healed)
+        begin = functools.partial(self.begin, self.connections)
+        passage = Passage(client, connect, begin, self._wait_healed)
         self._passages.add(passage)
         try:
             await passage.run(http=self._http)
@@ -139,17 +106,14 @@ class FaultProxy:
             self._passages.discard(passage)
 
     async def _wait_healed(self) -> None:
+        self._healed = self._healed or trio.Event()
         await self._healed.wait()
 
     async def _heal(self) -> None:
-        self._healed.set()
-        self._healed = trio.Event()
-        await self._listen()
-
-    async def _stop_listening(self) -> None:
-        if self._listener is not None:
-            await self._listener.aclose()
-            self._listener = None
+        if self._healed is not None:
+            self._healed.set()
+            self._healed = None
+        await self._listening.listen()
 
     async def _reset_all(self) -> None:
         for passage in list(self._passages):
