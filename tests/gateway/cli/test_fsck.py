@@ -1,5 +1,6 @@
 """`sluice fsck`: finds what is not as it was pushed."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,34 @@ def test_a_missing_file_is_found(sluice: Sluice, stored: Path) -> None:
     assert outcome.code == 1
     assert outcome.lines[1].startswith("missing")
     assert outcome.err == "Error: 1 problems; `sluice fsck --repair` puts damaged ones aside\n"
+
+
+def test_rows_are_made_of_what_is_stored(sluice: Sluice, stored: Path) -> None:
+    """Two objects are known; forgotten by the database, both come back, and a wrong one does not with --verify."""
+    known = sluice.good("fsck", "--rebuild")
+    forget(sluice.data)
+    stored.chmod(0o600)
+    stored.write_bytes(LAYER[:-1] + b"X")
+
+    careful = sluice("fsck", "--rebuild", "--verify")
+    trusting = sluice.good("fsck", "--rebuild")
+
+    assert known.out == "looked at 2 objects: 0 rows made, 0 healed, 2 needed none\n"
+    assert careful.lines[0] == "looked at 2 objects: 1 rows made, 0 healed, 0 needed none"
+    assert careful.lines[1].startswith("unusable ")
+    assert (careful.code, "1 objects cannot be used" in careful.err) == (1, True)
+    assert trusting.out == "looked at 2 objects: 1 rows made, 0 healed, 1 needed none\n"
+
+
+def forget(data: Path) -> None:
+    """As if the database had been restored from a backup of before the push."""
+    with sqlite3.connect(data / "sluice.db") as database:
+        for table in ("tags", "manifest_references", "manifests", "links", "blobs"):
+            database.execute(f"DELETE FROM {table}")  # noqa: S608  # our own names
+    database.close()
+
+
+@pytest.mark.parametrize("words", [("--rebuild", "--repair"), ("--rebuild", "--json"), ("--verify",)])
+def test_options_that_do_not_go_together_are_refused(sluice: Sluice, words: tuple[str, ...]) -> None:
+    """They would promise something that does not happen."""
+    assert sluice("fsck", *words).code == 2
