@@ -25,24 +25,14 @@ from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules
 from gateway.edge.guard import Guard
 from gateway.edge.pulls import Pulls
+from gateway.installation import Stores, database_of, open_stores
 from gateway.logs import get_logger
 from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
 from gateway.v2.lane import Lane
 from gateway.v2.large import LargeManifests
 from gateway.v2.services import V2
-from storage import (
-    BlobStore,
-    Content,
-    Database,
-    FilesystemStore,
-    Pool,
-    SqliteDatabase,
-    Sweep,
-    SweepSettings,
-    Unavailable,
-)
-from storage.metadata import storages
+from storage import Content, Database, Pool, Sweep, SweepSettings
 
 # Threads that parse large manifests: 4 MiB of brackets take 100 MiB and half a second each (security row C3).
 _PARSERS: Final = 2
@@ -60,6 +50,7 @@ class Services:
     settings: Settings
     clock: Callable[[], float]
     database: Database
+    stores: Stores
     content: Content
     sweep: Sweep
     passwords: Passwords
@@ -75,27 +66,30 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Services]:
-    """Open the database and the stores of a data directory that exists, migrated or not yet.
+async def open_services(
+    settings: Settings, *, clock: Callable[[], float] = time.time, hot: bool = True
+) -> AsyncIterator[Services]:
+    """Open database and stores of an installation whose data directory exists, migrated or not yet.
 
-    Migrates under a lock that holds over processes, so any number may start at once. Closes all on leaving.
+    Migrates under a lock that holds over processes, so any number may start at once. Without `hot`, blobs of buckets
+    are read from there and nothing is kept on this machine. Closes all on leaving, the database last.
     """
-    disk = Pool("disk", settings.storage.threads)
-    async with SqliteDatabase(settings.storage.database_file) as database:
+    async with database_of(settings) as database:
         await database.migrate()
-        content = Content(
-            database,
-            await _stores(settings, disk, database),
-            grace_s=settings.garbage.grace_s,
-            uploads_per_account=settings.limits.uploads_per_account,
-            clock=clock,
-        )
-        await content.prepare()
-        services = await _assemble(settings, database, content, clock)
-        try:
-            yield services
-        finally:
-            services.lane.close()
+        async with open_stores(settings, database, hot=hot, clock=clock) as stores:
+            content = Content(
+                database,
+                stores.all,
+                grace_s=settings.garbage.grace_s,
+                uploads_per_account=settings.limits.uploads_per_account,
+                clock=clock,
+            )
+            await content.prepare()
+            services = await _assemble(settings, database, stores, content, clock)
+            try:
+                yield services
+            finally:
+                services.lane.close()
 
 
 def build(services: Services) -> QuartTrio:
@@ -148,23 +142,9 @@ async def running(services: Services) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def _stores(settings: Settings, disk: Pool, database: Database) -> dict[str, BlobStore]:
-    """Open every store. Raises `Unavailable` for one that cannot be what the database knows of."""
-    stores: dict[str, BlobStore] = {}
-    for name, section in settings.storage.storages.items():
-        path = settings.storage.directory(name)
-        store = FilesystemStore(path, pool=disk, compression=section.compression)
-        if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
-            raise Unavailable(
-                f"the storage {name} at {path} is empty but the database knows {known} blobs in it: "
-                "is the volume mounted?"
-            )
-        await store.prepare()
-        stores[name] = store
-    return stores
-
-
-async def _assemble(settings: Settings, database: Database, content: Content, clock: Callable[[], float]) -> Services:
+async def _assemble(
+    settings: Settings, database: Database, stores: Stores, content: Content, clock: Callable[[], float]
+) -> Services:
     access = settings.access
     passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
     keyring = Keyring(
@@ -174,6 +154,7 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
         rotation_s=access.key_rotation_s,
         token_lifetime_s=access.token_lifetime_s,
         clock=clock,
+        is_shared=settings.storage.database_url is not None,
     )
     await keyring.refresh()
     issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
@@ -195,6 +176,7 @@ async def _assemble(settings: Settings, database: Database, content: Content, cl
         settings=settings,
         clock=clock,
         database=database,
+        stores=stores,
         content=content,
         sweep=Sweep(database, content, _sweep_settings(settings), clock=clock),
         passwords=passwords,

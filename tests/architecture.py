@@ -24,7 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway.policy",),
     ("gateway.edge",),
     ("gateway.v2", "gateway.api", "gateway.web"),  # three faces: none may know another
-    ("gateway.jobs",),
+    ("gateway.jobs", "gateway.installation"),
     ("gateway.app",),
     ("gateway.cli",),
 )
@@ -371,7 +371,9 @@ def _first_party(module: Module) -> Iterator[Import]:
 
 
 def _bound_names(module: Module) -> Iterator[str]:
-    for node in module.syntax.body:
+    """What the module has at its top; also under a condition, such as for type checkers what is imported later."""
+    body = [each for node in module.syntax.body for each in (node.body if isinstance(node, ast.If) else [node])]
+    for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.Assign):

@@ -30,7 +30,7 @@ DEFAULT_LIFETIME_S: Final = 365 * 86400
 
 _MAX_LIFETIME_S: Final = 10 * 365 * 86400
 _MAX_LABEL_CHARS: Final = 128
-_FIRST_ADMIN: Final = "admin"
+FIRST_ADMIN: Final = "admin"
 _RANDOM_PASSWORD_CHARS: Final = 24  # of 55: 138 bits
 _UNAMBIGUOUS: Final = "".join(each for each in string.ascii_letters + string.digits if each not in "0OoIl1i")
 
@@ -105,12 +105,12 @@ class Accounts:
             if _has_accounts(tx):
                 return False
             accounts.create(
-                tx, name=_FIRST_ADMIN, kind=USER, password_hash=password_hash, is_admin=True, now=self._now()
+                tx, name=FIRST_ADMIN, kind=USER, password_hash=password_hash, is_admin=True, now=self._now()
             )
             return True
 
         made = await self._database.transaction(create)
-        return FirstAdmin(_FIRST_ADMIN, chosen, is_random=not password) if made else None
+        return FirstAdmin(FIRST_ADMIN, chosen, is_random=not password) if made else None
 
     async def set_password(self, account_id: int, password: str) -> None:
         """Give a user another password. Ends its registry and refresh tokens; personal tokens go on."""

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gateway.access.accounts import FirstAdmin, random_password
+from gateway.access.accounts import FIRST_ADMIN, FirstAdmin, random_password
+from gateway.access.errors import BadCredentials
 from gateway.app import Services, open_services
 from gateway.config import Settings
 from storage import Transaction
@@ -24,14 +25,25 @@ PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # a file's name
 async def prepare(settings: Settings, *, password: str | None) -> FirstAdmin | None:
     """Make what is missing; gives the first administrator, if this was the first start. Raises storage errors."""
     settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with open_services(settings) as services:
+    async with open_services(settings, hot=False) as services:
         await services.database.transaction(_make_repository, services)
         if await services.database.read(_has_accounts):
             return None
         # The file comes before the account: killed in between, the next start uses what is in the file.
-        chosen = password or _kept_password(settings.storage.data / PASSWORD_FILE)
+        file = settings.storage.data / PASSWORD_FILE
+        chosen = password or _kept_password(file)
         admin = await services.accounts.ensure_admin(chosen)
+        if admin is None and not password:
+            await _drop_password(services, file, chosen)
         return None if admin is None else replace(admin, is_random=not password)
+
+
+async def _drop_password(services: Services, file: Path, password: str) -> None:
+    """Remove the file of a password that is nobody's: a replica on another machine was first, with one of its own."""
+    try:
+        await services.authenticator.basic(FIRST_ADMIN, password)
+    except BadCredentials:
+        file.unlink(missing_ok=True)  # noqa: ASYNC240 - one system call, at the start
 
 
 def _has_accounts(tx: Transaction) -> bool:

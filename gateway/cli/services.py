@@ -18,7 +18,7 @@ def run_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -
     async def opened() -> T:
         async with open_session(settings):
             pass  # it exists, is ours, and has this version's schema: `open_services` would make and migrate it
-        async with open_services(settings) as services:
+        async with open_services(settings, hot=False) as services:
             return await work(services)
 
     try:

@@ -18,8 +18,9 @@ from gateway.access.accounts import Accounts
 from gateway.access.errors import AccessError
 from gateway.access.passwords import Passwords
 from gateway.config import Settings
+from gateway.installation import database_of
 from gateway.oci.errors import RegistryError
-from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, SqliteDatabase, StorageError
+from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, StorageError
 from storage.metadata import accounts, projects, repositories
 
 T = TypeVar("T")
@@ -85,17 +86,19 @@ def perform(work: Callable[[], Awaitable[T]]) -> T:
 async def open_session(settings: Settings) -> AsyncIterator[Session]:
     """The installation's database, if it exists, is ours to use and has this version's schema."""
     require_installation(settings)
-    async with SqliteDatabase(settings.storage.database_file) as database:
+    async with database_of(settings) as database:
         await require_schema(database)
         passwords = Passwords(threads=1, queue=1)
         yield Session(settings, database, Accounts(database, passwords, clock=time.time))
 
 
 def require_installation(settings: Settings) -> None:
-    """`ClickException` unless there is a database that belongs to us.
+    """`ClickException` unless there is a database that belongs to us. One on a server is found when it is opened.
 
     Another user's command would leave a write-ahead log that the server may not open.
     """
+    if settings.storage.database_url is not None:
+        return
     file = settings.storage.database_file
     try:
         owner = file.stat().st_uid

@@ -94,8 +94,10 @@ class Storage(Section):
         description="PostgreSQL instead of SQLite, for any number of replicas: postgresql://USER:PASSWORD@HOST/NAME, "
         "with libpq's parameters such as ?sslmode=verify-full; needs the extra `postgres`.",
     )
-    database_connections: Annotated[int, Field(ge=2, le=1000)] = Field(
-        8, description="Connections for reading per worker; two more write and listen for changes."
+    database_connections: Annotated[int, Field(ge=5, le=1000)] = Field(
+        8,
+        description="Most connections to PostgreSQL per worker: one writes, one listens for changes, two are for "
+        "listings and jobs, the rest read.",
     )
     default: StorageName = Field(
         "default", description="Name of the storage that new repositories use; one called `default` need not be listed."

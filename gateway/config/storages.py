@@ -102,8 +102,10 @@ class S3Storage(Section):
     redirect_lifetime_s: Annotated[int, Field(ge=60, le=_MOST_LIFETIME_S)] = Field(
         1200, description="Seconds that a URL of a redirect is good for: 20 min, so that a slow client may begin again."
     )
-    lifecycle_days: Annotated[int, Field(ge=0, le=365)] = Field(
-        2, description="Days after which the service itself drops abandoned uploads; 0 sets no rule in the bucket."
+    lifecycle_days: Annotated[int, Field(gt=0, le=365)] = Field(
+        2,
+        description="Days after which the service itself drops abandoned uploads, where it takes rules; at least a day "
+        "more than garbage.upload_expiry_s, whatever stands here.",
     )
 
     @field_validator("secret_access_key")
@@ -111,6 +113,13 @@ class S3Storage(Section):
     def _both_or_none(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if "access_key_id" in info.data and (info.data["access_key_id"] is None) != (value is None):
             raise ValueError("must be set together with access_key_id, or neither")
+        return value
+
+    @field_validator("spool_bytes")
+    @classmethod
+    def _holds_two_parts(cls, value: int, info: ValidationInfo) -> int:
+        if value < 2 * info.data.get("part_bytes", 0):
+            raise ValueError("must hold two parts of part_bytes: one is filled while another is sent")
         return value
 
     @field_validator("profile")

@@ -1,0 +1,203 @@
+"""An installation's database and stores, from its settings: the one place where these are opened.
+
+For workers, for commands that run beside them, and for moves from one installation to another. Knows what is
+configured and in which order things open and close; not what anybody does with them. Whoever opens one gets what is
+wrong with it as a storage error whose message says what to do.
+"""
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gateway.config import DirectoryStorage, S3Storage, Settings
+from gateway.logs import get_logger
+from storage import (
+    BlobStore,
+    Database,
+    FilesystemStore,
+    HotSet,
+    HotSetStore,
+    Intakes,
+    Pool,
+    PostgresDatabase,
+    S3Settings,
+    SqliteDatabase,
+    Stagings,
+    Unavailable,
+)
+from storage.metadata import storages
+
+if TYPE_CHECKING:  # boto3 takes a quarter of the time that a command needs to start
+    from storage import S3Store
+
+_DAY_S: Final = 86400
+_CONTROL_THREADS: Final = 16
+"""Calls to one bucket's control plane at once: completions, deletions, listings; each waits for the service."""
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Open stores by their names. `all` is what blobs are read and written through; the others are parts of that."""
+
+    all: Mapping[str, BlobStore]
+    buckets: Mapping[str, "S3Store"] = field(default_factory=dict)
+    hot: Mapping[str, HotSetStore] = field(default_factory=dict)
+    """Those of the buckets that have a hot set in front of them, by the same names."""
+
+
+def database_of(settings: Settings) -> Database:
+    """The database that the settings name, not opened. Raises `Unavailable` if it needs what is not installed."""
+    url = settings.storage.database_url
+    if url is None:
+        return SqliteDatabase(settings.storage.database_file)
+    return PostgresDatabase(url.get_secret_value(), connections=settings.storage.database_connections)
+
+
+@asynccontextmanager
+async def open_stores(
+    settings: Settings, database: Database, *, hot: bool, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Stores]:
+    """Open every store of an installation whose `database` is open and migrated; they are closed on leaving.
+
+    `hot`: with hot sets in front of buckets, for who serves pulls. Raises `Unavailable` for a store that cannot be
+    reached, or that cannot be what the database knows of.
+    """
+    disk = Pool("disk", settings.storage.threads)
+    found: dict[str, BlobStore] = {}
+    buckets: dict[str, S3Store] = {}
+    fronts: dict[str, HotSetStore] = {}
+    async with AsyncExitStack() as stack:
+        intakes: Intakes | None = None
+        for name, section in settings.storage.storages.items():
+            match section:
+                case DirectoryStorage():
+                    found[name] = await _open_directory(settings, name, section, database=database, disk=disk)
+                case S3Storage():
+                    bucket = await stack.enter_async_context(
+                        _open_bucket(settings, name, section, database=database, clock=clock)
+                    )
+                    found[name] = buckets[name] = bucket
+                    if hot and section.hot_bytes:
+                        if intakes is None:
+                            intakes = await stack.enter_async_context(_open_intakes())
+                        fronts[name] = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
+                        found[name] = fronts[name]
+        yield Stores(found, buckets, fronts)
+
+
+# --- directories -----------------------------------------------------------------------------------------------------
+
+
+async def _open_directory(
+    settings: Settings, name: str, section: DirectoryStorage, *, database: Database, disk: Pool
+) -> FilesystemStore:
+    path = settings.storage.directory(name)
+    store = FilesystemStore(path, pool=disk, compression=section.compression)
+    if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
+        raise Unavailable(
+            f"the storage {name} at {path} is empty but the database knows {known} blobs in it: is the volume mounted?"
+        )
+    await store.prepare()
+    return store
+
+
+# --- buckets ---------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _open_bucket(
+    settings: Settings, name: str, section: S3Storage, *, database: Database, clock: Callable[[], float]
+) -> AsyncIterator["S3Store"]:
+    """Closed on leaving; what is in flight then ends as if the connection broke."""
+    from storage import Bucket, S3Store, Spool  # noqa: PLC0415 - as above
+
+    bucket = Bucket(_s3_settings(settings, section), pool=Pool(f"s3-{name}", _CONTROL_THREADS))
+    disk = Pool(f"spool-{name}", settings.storage.threads)
+    spool = Spool(settings.storage.spool / name, budget_bytes=section.spool_bytes, pool=disk)
+    store = S3Store(bucket, Stagings(database, name, clock=clock), spool=spool, clock=clock)
+    async with aclosing(store):
+        await spool.prepare()
+        await store.prepare()
+        if (known := await database.read(storages.blob_count, name)) and await _is_blank(store):
+            raise Unavailable(
+                f"the storage {name} in {_place(section)} is empty but the database knows {known} blobs in it: "
+                "are bucket, prefix and endpoint_url the right ones?"
+            )
+        _tell(name, bucket.abilities.notes)
+        try:
+            yield store
+        finally:
+            spool.close()
+
+
+async def _is_blank(store: "S3Store") -> bool:
+    """Whether nothing was ever published there; asks for one page of a listing."""
+    async with store.scan() as found:
+        return await anext(found, None) is None
+
+
+def _tell(name: str, notes: Sequence[str]) -> None:
+    """One line for each thing that the service cannot do."""
+    for note in notes:
+        _log.warning("store_lacks_ability", storage=name, detail=note)
+
+
+def _place(section: S3Storage) -> str:
+    where = section.endpoint_url or f"AWS, {section.region}"
+    return f"bucket {section.bucket}{f', prefix {section.prefix}' if section.prefix else ''} ({where})"
+
+
+def _s3_settings(settings: Settings, section: S3Storage) -> S3Settings:
+    """The part of a section that the store knows, under the same names."""
+    secret = section.secret_access_key
+    kept_days = 1 + math.ceil(settings.garbage.upload_expiry_s / _DAY_S)  # no rule may end an upload that is open
+    return S3Settings(
+        bucket=section.bucket,
+        prefix=section.prefix,
+        endpoint_url=section.endpoint_url,
+        region=section.region,
+        addressing=section.addressing,
+        access_key_id=section.access_key_id,
+        secret_access_key=None if secret is None else secret.get_secret_value(),
+        profile=section.profile,
+        ca_file=section.ca_file,
+        data_plane=section.data_plane,
+        part_bytes=section.part_bytes,
+        parts_in_flight=section.parts_in_flight,
+        parallel_get=section.parallel_get,
+        parallel_range_bytes=section.parallel_range_bytes,
+        window_bytes=section.window_bytes,
+        public_endpoint_url=section.public_endpoint_url,
+        redirect_lifetime_s=section.redirect_lifetime_s,
+        lifecycle_days=max(section.lifecycle_days, kept_days),
+        connections=section.connections,
+    )
+
+
+# --- hot sets --------------------------------------------------------------------------------------------------------
+
+
+async def _with_hot_set(
+    settings: Settings, name: str, section: S3Storage, origin: "S3Store", *, intakes: Intakes
+) -> HotSetStore:
+    pool = Pool(f"hot-{name}", settings.storage.threads)
+    hotset = HotSet(settings.storage.directory(name), capacity_bytes=section.hot_bytes, pool=pool)
+    await hotset.prepare()
+    return HotSetStore(origin, hotset, intakes)
+
+
+@asynccontextmanager
+async def _open_intakes() -> AsyncIterator[Intakes]:
+    """As `Intakes.open`, but what is raised inside comes out as it is, not in a group with a nursery's name on it."""
+    failure: Exception | None = None
+    async with Intakes.open() as intakes:
+        try:
+            yield intakes
+        except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
+            failure = error
+    if failure is not None:
+        raise failure
