@@ -4,7 +4,6 @@ import secrets
 from typing import Final
 
 import click
-import trio
 
 from gateway.app import Services
 from gateway.cli.help import Command
@@ -12,13 +11,10 @@ from gateway.cli.options import json_option, with_settings
 from gateway.cli.output import Listing, amount, moment
 from gateway.cli.services import run_services
 from gateway.config import Settings
-from storage import StorageError, SweepReport
-from storage.metadata import leases
+from gateway.jobs import hold_lease
+from storage import SweepReport
 
 _LEASE: Final = "garbage"  # the same as the workers' job: one sweep at a time in the whole installation
-_LEASE_S: Final = 300
-_RENEW_S: Final = 60.0
-_RELEASE_S: Final = 5.0
 _PAGE: Final = 100
 
 
@@ -76,39 +72,16 @@ async def _look(services: Services, *, as_json: bool) -> None:
 async def _sweep(services: Services) -> bool:
     """One whole run under the lease; False if there was trouble."""
     holder = secrets.token_hex(8)
-    if not await services.database.transaction(
-        leases.take, _LEASE, holder=holder, now=int(services.clock()), lifetime_s=_LEASE_S
-    ):
-        raise click.ClickException("a server is collecting garbage just now: try again in some minutes")
-    well = False
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_hold, services, holder, nursery.cancel_scope)
-            report = await services.sweep.run()
-            _tell(report)
-            well = not report.trouble
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.move_on_after(_RELEASE_S, shield=True):
-            ended_well_at = int(services.clock()) if well else None
-            await services.database.transaction(leases.release, _LEASE, holder, ended_well_at=ended_well_at)
-    return well
-
-
-async def _hold(services: Services, holder: str, sweeping: trio.CancelScope) -> None:
-    """Keep the lease for as long as the sweep runs; stop the sweep when that fails."""
-    held = True
-    while held:
-        await trio.sleep(_RENEW_S)
-        try:
-            held = await services.database.transaction(
-                leases.renew, _LEASE, holder=holder, now=int(services.clock()), lifetime_s=_LEASE_S
-            )
-        except StorageError as error:
-            click.echo(f"trouble: {error}", err=True)
-            held = False
-    click.echo("stopped: the collection could no longer be kept to this process alone", err=True)
-    sweeping.cancel()
+    async with hold_lease(_LEASE, database=services.database, clock=services.clock, holder=holder) as lease:
+        if lease is None:
+            raise click.ClickException("a server is collecting garbage just now: try again in some minutes")
+        report = await services.sweep.run()
+        _tell(report)
+        lease.ended_well = not report.trouble
+    if lease.is_lost:
+        click.echo("stopped: the collection could no longer be kept to this process alone", err=True)
+        return False
+    return lease.ended_well
 
 
 def _tell(report: SweepReport) -> None:

@@ -19,6 +19,12 @@ _RELEASE = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=0)
 _LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
 
 
+def is_free(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
+    """Whether `take` would give it just now."""
+    found = tx.execute(_FIND, {"lease": name}).one_or_none()
+    return found is None or found.holder == holder or not now < found.expires_at <= now + 2 * lifetime_s
+
+
 def take(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
     """Hold the lease until `now + lifetime_s`; False if another holds it. Taking one's own again renews it.
 

@@ -1,6 +1,6 @@
 """Periodic jobs: their pace, what a failure costs, the last run, and one run per installation under a lease."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -19,7 +19,8 @@ from storage.metadata import leases
 
 NOW = 1_800_000_000
 HOUR = 3600
-LEASE_S = 300
+LEASE_S = 20
+DEADLINE_S = 270
 
 
 @pytest.fixture(autouse=True)
@@ -113,14 +114,14 @@ async def test_a_job_that_fails_goes_on(
 async def test_a_job_that_hangs_is_ended(
     closed: Database, autojump_clock: MockClock, events: list[structlog.typing.EventDict]
 ) -> None:
-    """A run is cut off while its lease would still hold, and said to be; the next one comes."""
+    """A run is cut off at the deadline, and said to be; the next one comes."""
     endless = Work(lasts_s=trio.CancelScope().deadline)
 
     async with running(Job("endless", 5, endless), database=closed):
-        await trio.sleep(2 * LEASE_S)
+        await trio.sleep(600)
 
     assert len(endless.began) == 3
-    assert endless.began[1] - endless.began[0] < LEASE_S
+    assert endless.began[1] - endless.began[0] == DEADLINE_S + 5
     assert endless.ended == []
     assert {event["event"] for event in events} == {"job_out_of_time"}
 
@@ -167,7 +168,7 @@ async def test_a_last_run_cannot_keep_a_worker(
 # --- once per installation -----------------------------------------------------------------------------------------
 
 
-async def turn(work: Work, database: Database, clock: Clock, holder: str = "one") -> bool:
+async def turn(work: Work, database: Database, clock: Callable[[], float], holder: str = "one") -> bool:
     """One turn of an hourly job."""
     job = Job("garbage", HOUR, work, alone=True)
     return await take_turn(job, database=database, clock=clock, holder=holder)
@@ -292,20 +293,29 @@ async def test_a_run_whose_end_cannot_be_noted(database: Database, events: list[
     assert [event["event"] for event in events] == ["job_lease_failed"]
 
 
-class Counting(SqliteDatabase):
-    """A database that counts the transactions whose callers have heard of their end."""
+class Watched(SqliteDatabase):
+    """A database that knows how many callers wait for its writer."""
 
-    done = 0
+    waiting = 0
 
     async def transaction(self, *args: Any, **kwargs: Any) -> Any:
         """See `Database.transaction`."""
-        result = await super().transaction(*args, **kwargs)
-        self.done += 1
-        return result
+        self.waiting += 1
+        try:
+            return await super().transaction(*args, **kwargs)
+        finally:
+            self.waiting -= 1
+
+
+async def settled(*databases: Watched) -> None:
+    """Wait until every task waits for time alone."""
+    await trio.testing.wait_all_tasks_blocked()
+    while any(each.waiting for each in databases):
+        await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_two_workers_share_a_job(database_file: Path, mock_clock: MockClock) -> None:
-    """Two `run`s over one database, each looking every 30 s: in six minutes a job of every two runs three times."""
+    """Two `run`s over one database, each looking every 10 s: in six minutes a job of every two runs three times."""
     ran: list[float] = []
 
     async def note() -> None:
@@ -316,17 +326,82 @@ async def test_two_workers_share_a_job(database_file: Path, mock_clock: MockCloc
         await run([job], database=database, clock=lambda: NOW + mock_clock.current_time())
 
     async with (
-        Counting(database_file) as first,
-        Counting(database_file) as second,
+        Watched(database_file) as first,
+        Watched(database_file) as second,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(worker, first)
         nursery.start_soon(worker, second)
-        for looks in range(1, 13):
-            await trio.testing.wait_all_tasks_blocked()
-            mock_clock.jump(30)
-            while first.done + second.done < 2 * looks + len(ran):  # a take for each, a release for each run
-                await trio.testing.wait_all_tasks_blocked()
+        for _ in range(36):
+            await settled(first, second)
+            mock_clock.jump(10)
+        await settled(first, second)
         nursery.cancel_scope.cancel()
 
     assert [later - earlier for earlier, later in pairwise(ran)] == [120, 120]
+
+
+async def test_a_long_run_keeps_its_lease(database_file: Path, mock_clock: MockClock) -> None:
+    """A run of many lease times is not begun by another worker, as the lease is renewed."""
+    work = Work(lasts_s=10 * LEASE_S)
+
+    def clock() -> float:
+        return NOW + mock_clock.current_time()
+
+    async with Watched(database_file) as first, Watched(database_file) as second, trio.open_nursery() as nursery:
+        nursery.start_soon(turn, work, first, clock, "one")
+        await work.started.wait()
+        for _ in range(10 * LEASE_S - 1):
+            await settled(first)
+            mock_clock.jump(1)
+            assert not await turn(Work(fails=True), second, clock, "two")
+        mock_clock.jump(1)
+        await settled(first)
+
+    assert len(work.ended) == 1
+
+
+async def test_a_run_whose_lease_was_taken_is_ended(
+    database_file: Path, mock_clock: MockClock, events: list[structlog.typing.EventDict]
+) -> None:
+    """Who learns that another holds the lease stops its run at once, and its end counts for nothing."""
+    work, ran = Work(lasts_s=HOUR), list[bool]()
+
+    async with Watched(database_file) as database, trio.open_nursery() as nursery:
+
+        async def first() -> None:
+            ran.append(await turn(work, database, Clock(), "one"))
+
+        nursery.start_soon(first)
+        await work.started.wait()
+        await database.transaction(leases.take, "garbage", holder="two", now=NOW + LEASE_S, lifetime_s=LEASE_S)
+        mock_clock.jump(6)
+        await settled(database)
+
+    assert (ran, work.ended) == ([False], [])
+    assert [event["event"] for event in events] == ["job_lease_lost"]
+
+
+async def test_a_run_whose_lease_cannot_be_renewed_ends_before_it(
+    database_file: Path, mock_clock: MockClock, events: list[structlog.typing.EventDict]
+) -> None:
+    """While the database is away the run goes on as long as nobody else can have the lease, and no longer."""
+    work, ran = Work(lasts_s=HOUR), list[bool]()
+
+    async with Watched(database_file) as database, trio.open_nursery() as nursery:
+
+        async def first() -> None:
+            ran.append(await turn(work, database, Clock(), "one"))
+
+        nursery.start_soon(first)
+        await work.started.wait()
+        await database.aclose()
+        for _ in range(LEASE_S - 4):
+            mock_clock.jump(1)
+            await settled(database)
+        assert ran == []
+        mock_clock.jump(1)
+        await settled(database)
+        assert ran == [False]
+
+    assert {event["event"] for event in events} == {"job_lease_failed", "job_lease_lost"}

@@ -62,7 +62,7 @@ def test_two_collections_do_not_run_at_once(sluice: Sluice) -> None:
         services = installation.services
         holder = secrets.token_hex(8)
         return await services.database.transaction(
-            leases.take, "garbage", holder=holder, now=int(services.clock()), lifetime_s=300
+            leases.take, "garbage", holder=holder, now=int(services.clock()), lifetime_s=30
         )
 
     assert within(sluice.data, take)
