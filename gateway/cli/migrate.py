@@ -13,7 +13,8 @@ from gateway.cli.options import with_settings
 from gateway.cli.output import amount
 from gateway.cli.session import perform, require_installation
 from gateway.config import Settings
-from storage import LostBlob, Move, MoveTotals, Pool, SqliteDatabase
+from gateway.installation import database_of
+from storage import LostBlob, Move, MoveTotals, Pool
 
 
 @click.command("migrate", cls=Command)
@@ -69,7 +70,7 @@ def _migrate(settings: Settings) -> None:
     require_installation(settings)
 
     async def work() -> None:
-        async with SqliteDatabase(settings.storage.database_file) as database:
+        async with database_of(settings) as database:
             before = await database.revision()
             await database.migrate()
             after = await database.revision()

@@ -12,8 +12,8 @@ import click
 from gateway.access.sealing import key_from_setting, load_or_create_key
 from gateway.cli.session import require_installation, require_schema
 from gateway.config import ConfigInvalid, DirectoryStorage, S3Storage, Settings, load
-from storage import BlobStore, Database, FilesystemStore, Installation, Pool, SqliteDatabase, Unavailable
-from storage.metadata import storages
+from gateway.installation import database_of, open_stores
+from storage import Installation
 
 _KEY_FILE = "secret.key"
 
@@ -30,18 +30,20 @@ def load_new(file: Path) -> Settings:
 async def open_old(settings: Settings) -> AsyncIterator[Installation]:
     """The installation that is moved, if it exists, is ours to read and has this version's schema."""
     require_installation(settings)
-    async with SqliteDatabase(settings.storage.database_file) as database:
+    async with database_of(settings) as database:
         await require_schema(database)
-        yield Installation(database, await _stores(settings, database))
+        async with open_stores(settings, database, hot=False) as stores:
+            yield Installation(database, stores.all)
 
 
 @asynccontextmanager
 async def open_new(settings: Settings) -> AsyncIterator[Installation]:
     """The installation that it is moved to, made if it is new; its schema is brought to this version."""
     settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    async with SqliteDatabase(settings.storage.database_file) as database:
+    async with database_of(settings) as database:
         await database.migrate()
-        yield Installation(database, await _stores(settings, database))
+        async with open_stores(settings, database, hot=False) as stores:
+            yield Installation(database, stores.all)
 
 
 def require_two(old: Settings, new: Settings) -> None:
@@ -94,16 +96,3 @@ def _place(settings: Settings, name: str) -> tuple[str | None, ...]:
             return endpoint_url, bucket, prefix
         case DirectoryStorage():
             return (str(settings.storage.directory(name).resolve()),)
-
-
-async def _stores(settings: Settings, database: Database) -> dict[str, BlobStore]:
-    disk = Pool("disk", settings.storage.threads)
-    stores: dict[str, BlobStore] = {}
-    for name, section in settings.storage.storages.items():
-        if isinstance(section, DirectoryStorage):
-            store = FilesystemStore(settings.storage.directory(name), pool=disk, compression=section.compression)
-            if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
-                raise Unavailable(f"the storage {name} is empty but the database knows {known} blobs in it")
-            await store.prepare()
-            stores[name] = store
-    return stores
