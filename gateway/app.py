@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final
 
 import trio
@@ -20,7 +21,7 @@ from gateway.access.keyring import REFRESH_INTERVAL_S, Keyring
 from gateway.access.passwords import Passwords
 from gateway.access.sealing import Sealer, key_from_setting, load_or_create_key
 from gateway.access.tokens import TokenIssuer
-from gateway.config import Settings
+from gateway.config import S3Storage, Settings
 from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules
 from gateway.edge.guard import Guard
@@ -31,6 +32,7 @@ from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
 from gateway.v2.lane import Lane
 from gateway.v2.large import LargeManifests
+from gateway.v2.redirects import Place, Redirects
 from gateway.v2.services import V2
 from storage import Content, Database, Pool, Sweep, SweepSettings
 
@@ -222,11 +224,23 @@ def _v2(services: Services) -> V2:
         cpu=Pool("parse", _PARSERS),
         large=LargeManifests(),
         lane=services.lane,
+        redirects=Redirects(_places(services), pulls=services.pulls),
         limits=services.settings.limits,
         service=services.settings.access.service,
         body_idle_s=services.settings.server.body_idle_timeout_s,
         clock=services.clock,
     )
+
+
+def _places(services: Services) -> dict[int, Place]:
+    """The buckets that clients of some networks may be sent to."""
+    places = {}
+    for name, store in services.stores.buckets.items():
+        section = services.settings.storage.storages[name]
+        if isinstance(section, S3Storage) and section.redirect_networks:
+            networks = tuple(ip_network(text) for text in section.redirect_networks)
+            places[services.content.storage_id(name)] = Place(store, networks)
+    return places
 
 
 def _api(services: Services, seen: visits.Visits) -> api.Api:

@@ -157,9 +157,17 @@ def _prepare_into(pipe: Connection, settings: Settings, password: str | None) ->
     except AccessError as error:
         pipe.send(f"cannot make the administrator from SLUICE_ADMIN_PASSWORD: {error}")
     except (StorageError, OSError, ValueError) as error:
-        pipe.send(f"cannot use the data directory {settings.storage.data}: {error}")
+        pipe.send(f"{_cannot(settings)}: {error}")
     finally:
         pipe.close()
+
+
+def _cannot(settings: Settings) -> str:
+    """What did not work, when an installation could not be opened: not all of it may lie in the data directory."""
+    storage = settings.storage
+    if storage.database_url is None and all(each.kind == "directory" for each in storage.storages.values()):
+        return f"cannot use the data directory {storage.data}"
+    return "cannot open the installation"
 
 
 def _work(

@@ -10,7 +10,7 @@ counts only where no `X-Forwarded-*` is present. A proxy must remove the family 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Self, TypeVar
@@ -101,6 +101,12 @@ def client_address(scope: Scope, rules: AddressRules) -> str:
     """
     addresses = _trail(scope, rules)
     return str(addresses[-1]) if addresses else "unknown"
+
+
+def is_within(client: str, networks: Sequence[Network]) -> bool:
+    """Whether what `client_address` gave lies in one of the networks; an unknown client lies in none."""
+    address = _parse_address(client) if networks else None
+    return address is not None and any(address in network for network in networks)
 
 
 @dataclass(frozen=True, slots=True)

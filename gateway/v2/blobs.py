@@ -35,13 +35,16 @@ _HEADERS: Final = {
 
 
 async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:
-    """The blob or the ranges asked for; 304 if the client has it (rows BG-01 to BG-08)."""
+    """The blob or the ranges asked for, or where they are; 304 if the client has it (rows BG-01 to BG-08)."""
     digest = parse_digest(target.digest_text)
     repository = v2.open_repository(call.repository)
     found = await repository.find_blob(call.image, digest)
     known = KnownBlob(digest, found.size_bytes)
     plan = known.plan(wishes_of(request.method, request.scope["headers"]))
     pulled = Pulled(Kind.BLOB, call.repository.id, call.image, target.digest_text, digest, call.account_id)
+    elsewhere = await v2.redirects.answer(call, found, plan, method=request.method, pulled=pulled)
+    if elsewhere is not None:
+        return elsewhere  # the lane learns nothing: each address is made anew, and for this client
     v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=found.image_id, blob=found))
     return _answer(plan, content_headers(digest) | _HEADERS, repository, found)
 

@@ -9,6 +9,7 @@ from gateway.edge.guard import Guard
 from gateway.repositories.opening import OpenRepository
 from gateway.v2.lane import Lane
 from gateway.v2.large import LargeManifests
+from gateway.v2.redirects import Redirects
 from storage import Content, Database, Pool
 
 
@@ -24,6 +25,7 @@ class V2:
     cpu: Pool
     large: LargeManifests
     lane: Lane
+    redirects: Redirects
     limits: Limits
     service: str
     body_idle_s: float
