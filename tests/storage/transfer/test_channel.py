@@ -1,0 +1,83 @@
+"""Connecting and TLS: what is refused, how long it may take, and what both versions of TLS carry."""
+
+import ssl
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from storage.transfer import Client, ConnectFailed, Origin, Untrusted
+from tests.storage.transfer.requests import get
+from tests.storage.transfer.scripted import HELLO, Peer, Serve, saying, server_context
+
+
+async def test_refused_connection(client: Client) -> None:
+    """Nobody listens there."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    with pytest.raises(ConnectFailed, match=f"http://127.0.0.1:{port}") as caught:
+        await get(client, Origin("http", "127.0.0.1", port))
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_both_versions_of_tls(serve: Serve, client: Client, version: ssl.TLSVersion) -> None:
+    """Requests follow each other on one connection of either."""
+    server = await serve(saying(HELLO), tls=server_context(version))
+    for _ in range(3):
+        assert await get(client, server.origin) == b"hello"
+    assert server.accepted == 1
+
+
+async def test_unknown_certificate_is_refused(serve: Serve) -> None:
+    """By default the system's authorities decide; ours is none of them."""
+    server = await serve(saying(HELLO), tls=server_context())
+    client = Client()
+    with pytest.raises(Untrusted) as caught:
+        await get(client, server.origin)
+    assert not caught.value.retryable
+    await server.wait_until_open(0)
+
+
+async def test_certificate_of_another_host_is_refused(serve: Serve, client: Client, nursery: trio.Nursery) -> None:
+    """The name in the certificate must be the one that was asked for."""
+    context = server_context()
+    server = await serve(saying(HELLO), tls=context)
+    with pytest.raises(Untrusted):
+        await get(client, Origin("https", "127.0.0.2", server.origin.port))
+    await server.wait_until_open(0)
+
+
+async def test_server_name_is_sent(serve: Serve, client: Client) -> None:
+    """SNI: a server of many names knows which certificate to show."""
+    context, names = server_context(), []
+    context.sni_callback = lambda _connection, name, _context: names.append(name)
+    server = await serve(saying(HELLO), tls=context)
+    await get(client, server.origin)
+    assert names == ["localhost"]
+
+
+async def test_silent_handshake_ends_in_time(serve: Serve, client: Client, autojump_clock: MockClock) -> None:
+    """A server that accepts and never says hello costs `connect_s`."""
+
+    async def script(peer: Peer) -> None:
+        await peer.until_closed()
+
+    server = await serve(script)
+    start = trio.current_time()
+    with pytest.raises(ConnectFailed, match="within 5 s"):
+        await get(client, Origin("https", "localhost", server.origin.port))
+    assert trio.current_time() - start == pytest.approx(5, abs=0.5)
+    await server.wait_until_open(0)
+
+
+async def test_plain_server_on_an_encrypted_port(serve: Serve, client: Client) -> None:
+    """What answers is not TLS."""
+
+    async def script(peer: Peer) -> None:
+        await peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    server = await serve(script)
+    with pytest.raises(ConnectFailed):
+        await get(client, Origin("https", "localhost", server.origin.port))
