@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _CONNECT_S: Final = 3  # of patience with a server that does not answer, for each address; libpq's least is 2
 _RETRY_S: Final = 0.25  # between two attempts to reach a server that cannot be reached
-_GRACE_S: Final = 2.0  # for the answer to arrive after the server should have ended the statement
+_GRACE_S: Final = 1.0  # for the answer to arrive after the server should have ended the statement
 _LOOK_S: Final = 0.1  # between two looks at the clock and at cancellation while a statement runs
 _CHECKS_CLIENTS: Final = 140_000  # the first version that notices a client that left while it computes
 # A peer that vanished without a word is noticed within these, if nothing is awaited from it.
@@ -49,8 +49,8 @@ class Role:
 
 
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-READER: Final = Role(_SNAPSHOT, statement_s=5, lock_s=3, pause_s=10)
-SURVEYOR: Final = Role(_SNAPSHOT, statement_s=30, lock_s=3, pause_s=30)
+READER: Final = Role(_SNAPSHOT, statement_s=4, lock_s=2, pause_s=10)
+SURVEYOR: Final = Role(_SNAPSHOT, statement_s=30, lock_s=2, pause_s=30)
 # A writer that was frozen (a stopped process, a paused machine) loses the lock after `pause_s`.
 WRITER: Final = Role("BEGIN ISOLATION LEVEL READ COMMITTED", statement_s=30, lock_s=10, pause_s=5)
 # Waits for a table's lock only shortly, as everybody else waits behind it; then it tries again.

@@ -59,8 +59,6 @@ class PostgresCommitter:
         failed: BaseException | None = None
         try:
             result = work(connection)
-            if line.info.transaction_status == TransactionStatus.INERROR:
-                raise RuntimeError("an act went on after an error of the database")  # noqa: TRY301 - told as others are
         except BaseException as error:  # noqa: ASYNC103, BLE001 - raised again in the task that waits for this act
             failed = self._told(error)
             if code_of(error) == READ_ONLY:
@@ -71,6 +69,8 @@ class PostgresCommitter:
                 raise RolledBack(failed) from None
             line.execute(b"ROLLBACK" if alone else b"ROLLBACK TO act")
             self._is_over = alone
+        if line.info.transaction_status != (TransactionStatus.IDLE if self._is_over else TransactionStatus.INTRANS):
+            raise RolledBack(failed)
         return result, failed
 
     def commit(self) -> None:

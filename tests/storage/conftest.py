@@ -1,16 +1,20 @@
 """A fresh database for each test: migrated once per run, then copied."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase
+from storage import Database, FilesystemStore, MemoryStore, Pool, PostgresDatabase, SqliteDatabase
 from storage.metadata import storages
+from storage.metadata.tables import metadata
+from tests.servers.postgres import PostgresServer
 from tests.storage.pair import Pair
 from tests.storage.scene import Clock, Scene
+
+_EMPTY = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,38 @@ def database_file(migrated_file: Path, tmp_path: Path) -> Path:
 async def database(database_file: Path) -> AsyncIterator[Database]:
     """An open, migrated, empty database that no other test sees."""
     async with SqliteDatabase(database_file) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def rows_database(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database that tests empty before they use it: quicker than one for each."""
+    name = postgres.new_database()
+    yield name
+    postgres.drop(name)
+
+
+@pytest.fixture
+def rows_url(postgres: PostgresServer, rows_database: str) -> str:
+    """The URL of a migrated database without rows, whose ids begin with 1."""
+    postgres.execute(_EMPTY, rows_database)
+    return postgres.url_of(rows_database, "socket")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
+def databases(request: pytest.FixtureRequest) -> Callable[[], Database]:
+    """Makes any number of databases over the same rows, none at first; on either kind. Not yet opened."""
+    if request.param == "sqlite":
+        path = request.getfixturevalue("database_file")
+        return lambda: SqliteDatabase(path)
+    url = request.getfixturevalue("rows_url")
+    return lambda: PostgresDatabase(url)
+
+
+@pytest.fixture
+async def any_database(databases: Callable[[], Database]) -> AsyncIterator[Database]:
+    """An open, migrated, empty database of either kind."""
+    async with databases() as opened:
         yield opened
 
 

@@ -50,6 +50,11 @@ def raise_counter(transaction: Transaction) -> None:
     transaction.execute(sa.update(leases).where(leases.c.name == "counter").values(expires_at=value + 1))
 
 
+def counter(transaction: Transaction) -> int:
+    """How often it was raised."""
+    return transaction.execute(sa.select(leases.c.expires_at).where(leases.c.name == "counter")).scalar_one()
+
+
 async def _add(database: Database, times: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()

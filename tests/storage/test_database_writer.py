@@ -4,19 +4,29 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 import trio
 import trio.testing
 
-from storage import Conflict, Database, SqliteDatabase, Transaction, Unavailable
-from storage.database_sqlite import Session
+from storage import Conflict, Database, PostgresDatabase, SqliteDatabase, Transaction, Unavailable
+from storage.database_writer import Committer
 from storage.metadata.tables import repositories
 from tests.storage.lease_rows import insert, names
 
 Act = Callable[[Transaction], object]
+_REFUSING_COMMITS = (
+    "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$",
+    "CREATE CONSTRAINT TRIGGER no AFTER INSERT ON leases INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+)
+"""Undone with the transaction whose commit they refuse."""
+
+
+@pytest.fixture
+def database(any_database: Database) -> Database:
+    """On either kind of database."""
+    return any_database
 
 
 @asynccontextmanager
@@ -97,6 +107,11 @@ async def test_acts_of_one_commit_see_each_other_in_order(database: Database) ->
 
 def dangling(transaction: Transaction) -> None:
     """Make COMMIT fail: the check of this reference is put off until then."""
+    if transaction.dialect.name == "postgresql":
+        for statement in _REFUSING_COMMITS:
+            transaction.exec_driver_sql(statement)
+        insert(transaction, "refused")
+        return
     transaction.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
     values = {"project_id": 77, "storage_id": 77, "name": "r", "format": "docker", "repository_type": "hosted"}
     flags = {"is_catch_all": False, "anonymous_read": False, "immutable_tags": "[]", "settings": "{}"}
@@ -247,19 +262,20 @@ async def test_who_waits_behind_a_long_act_can_still_give_up(database: Database)
 
 
 async def test_when_the_thread_itself_fails_nobody_waits_for_ever(
-    database_file: Path, monkeypatch: pytest.MonkeyPatch
+    databases: Callable[[], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error outside of any act: those who queue get `Unavailable`, so does who comes later, and closing works."""
-    async with SqliteDatabase(database_file) as database:
+    async with databases() as broken:
 
-        def fail(_: Session) -> bool:
+        def fail(_: Committer) -> bool:
             raise MemoryError
 
-        monkeypatch.setattr(Session, "checkpoint_if_due", fail)
-        outcomes = await together(database, lambda tx: insert(tx, "a"), lambda tx: insert(tx, "b"))
+        assert isinstance(broken, SqliteDatabase | PostgresDatabase)
+        monkeypatch.setattr(type(broken._writer._committer), "tidy", fail)
+        outcomes = await together(broken, lambda tx: insert(tx, "a"), lambda tx: insert(tx, "b"))
         assert [type(outcome) for outcome in outcomes] == [Unavailable] * 2
         assert isinstance(outcomes[0], Unavailable)
         assert isinstance(outcomes[0].__cause__, MemoryError)
         with pytest.raises(Unavailable):
-            await database.transaction(insert, "later")
-        assert await database.read(names) == []
+            await broken.transaction(insert, "later")
+        assert await broken.read(names) == []
