@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from quart_trio import QuartTrio
 
-from gateway import api, jobs
+from gateway import api, jobs, upkeep
 from gateway.access.accounts import Accounts
 from gateway.access.authenticate import Authenticator
 from gateway.access.exchange import TokenService
@@ -42,6 +42,8 @@ _PARSERS: Final = 2
 _WRITE_BEHIND_S: Final = 5.0
 # How long the lane may keep a removed blob's space; one system call per open file each time.
 _TIDY_S: Final = 30.0
+# One sweep: each removal in a bucket is two requests, and what is left is for the next.
+_SWEEP_S: Final = 3000.0
 _log = get_logger(__name__)
 
 
@@ -87,6 +89,7 @@ async def open_services(
                 clock=clock,
             )
             await content.prepare()
+            upkeep.watch_damage(database, stores, content, clock=clock)
             services = await _assemble(settings, database, stores, content, clock)
             try:
                 yield services
@@ -122,12 +125,13 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
         )
 
     return (
-        jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True),
+        jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True, deadline_s=_SWEEP_S),
         jobs.Job("ended_credentials", 86400, services.tokens.clean, alone=True),
         jobs.Job("signing_keys", REFRESH_INTERVAL_S, services.keyring.refresh),
         jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
         jobs.Job("lane_files", _TIDY_S, services.lane.tidy),
         jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
+        *upkeep.store_jobs(settings, services.database, services.stores, clock=services.clock),
     )
 
 

@@ -14,6 +14,7 @@ from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span,
 from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
 from storage.content import Content, FoundBlob, TooManyUploads
+from storage.damage import DamageReports, FoundDamage
 from storage.database import Database, Transaction
 from storage.database_embedded import SqliteDatabase
 from storage.database_postgres import PostgresDatabase
@@ -56,6 +57,7 @@ from storage.records import (
 )
 from storage.s3_settings import S3Settings
 from storage.s3_stagings import Stagings
+from storage.scrub import Scrub, ScrubSettings
 from storage.sweep import Sweep, SweepReport, SweepSettings
 from storage.upload import Upload
 
@@ -80,6 +82,7 @@ __all__ = [
     "Conflict",
     "Content",
     "CredentialRecord",
+    "DamageReports",
     "Damaged",
     "Database",
     "Digest",
@@ -89,6 +92,7 @@ __all__ = [
     "FilesystemStore",
     "Finding",
     "FoundBlob",
+    "FoundDamage",
     "Fsck",
     "FsckTotals",
     "GrantRecord",
@@ -116,6 +120,8 @@ __all__ = [
     "RepositoryRecord",
     "S3Settings",
     "S3Store",
+    "Scrub",
+    "ScrubSettings",
     "SigningKeyRecord",
     "Span",
     "Spool",

@@ -25,6 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway.edge",),
     ("gateway.v2", "gateway.api", "gateway.web"),  # three faces: none may know another
     ("gateway.jobs", "gateway.installation"),
+    ("gateway.upkeep",),
     ("gateway.app",),
     ("gateway.cli",),
 )

@@ -226,16 +226,21 @@ class Garbage(Section):
 
 
 class Scrub(Section):
-    """The check of stored blobs against their digests, the longest unchecked first; once per installation."""
+    """The check of stored blobs against their digests, those that were checked longest ago first.
+
+    One worker of the whole installation does it.
+    """
 
     enabled: bool = Field(default=True, description="Whether blobs are read again and compared with their digests.")
     bytes_per_s: Bytes = Field(
-        4 * 2**20, description="Most bytes read per second: 4 MiB are 340 GB a day; services may charge for reads."
+        16 * 2**20, description="Most bytes read per second: 16 MiB take little of a disk or a service."
     )
-    interval_s: Seconds = Field(3600, description="Seconds between runs: hourly.")
-    recheck_s: WholeSeconds = Field(
-        30 * 86400, description="Seconds for which a blob that was found good is left alone: 30 days."
+    cycle_s: Annotated[int, Field(ge=86400, le=MAX_S)] = Field(
+        30 * 86400,
+        description="Seconds in which everything is checked once, a share of it each day: 30 days. Services may charge "
+        "for reads.",
     )
+    interval_s: Seconds = Field(3600, description="Seconds between looks at what is left of the day's share: hourly.")
 
 
 class Logs(Section):

@@ -329,7 +329,7 @@ async def test_jobs_of_a_worker(registry: Registry) -> None:
     jobs = {job.name: job for job in worker_jobs(registry.services)}
 
     assert len(jobs) == len(worker_jobs(registry.services))
-    assert {name for name, job in jobs.items() if job.alone} == {"garbage", "ended_credentials"}
+    assert {name for name, job in jobs.items() if job.alone} == {"garbage", "ended_credentials", "scrub"}
     assert {name for name, job in jobs.items() if job.at_end} == {"credential_usage", "link_renewals"}
 
 
