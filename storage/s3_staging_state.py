@@ -55,11 +55,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An object whose first `size_bytes` are the upload's; `object_bytes` is what it has, which may be more."""
+    """An object whose first `size_bytes` are the upload's; `object_bytes` is what it has, which may be more.
+
+    Once it was published it is no more the upload's own: it is read, and never removed.
+    """
 
     object_id: str
     size_bytes: int
     object_bytes: int
+    is_published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class StagingState:
     def own_objects(self) -> frozenset[str]:
         """Names in the bucket that this area uses besides what it published; nobody else does."""
         used = {segment.key for segment in self.segments if segment.key is not None} | set(self.litter)
-        if self.whole is not None:
+        if self.whole is not None and not self.whole.is_published:
             used.add(blob_key(self.whole.object_id))
         name = self.name
         return frozenset(used if name is None else used - {name.blob})

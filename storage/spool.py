@@ -9,17 +9,20 @@ the next request of an upload give way to whoever waits. Knows no digests, rows 
 import os
 import tempfile
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import trio
 
 from storage import durable
 from storage.blocking import Pool
 from storage.digest import Hasher
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _WHAT: Final = "the spool"
 # Files that were sent whole wait for the next part: their pages need not be found and cleared again (a part of 8 MiB
@@ -138,13 +141,9 @@ class Spool:
         reserved = self._budget_bytes - self._free_bytes
         return SpoolStatistics(self._budget_bytes, reserved, kept, len(self._waiters))
 
-    async def run(self, part: SpoolPart, start: int, stop: int) -> bytes:
-        """Read from a part, in a thread."""
-        return await self._pool.run(part.read, start, stop)
-
-    async def fill(self, part: SpoolPart, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
-        """Write to a part, in a thread; the write finishes before a cancellation is seen."""
-        await self._pool.run(part.write, chunks)
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks on a part in a thread; see `blocking.Pool.run`."""
+        return await self._pool.run(call, *args, **kwargs)
 
     # --- room ---------------------------------------------------------------------------------------------------
 
