@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:  # boto3 and psycopg take their time to import; most runs need neither
     from tests.servers.bucket_server import S3Server
+    from tests.servers.installation import Installation
     from tests.servers.postgres import PostgresServer
 
 Finder = Callable[[str], Path]
@@ -106,3 +107,14 @@ def empty_postgres_url(postgres: "PostgresServer") -> Iterator[str]:
     name = postgres.new_database(migrated=False)
     yield postgres.url_of(name)
     postgres.drop(name)
+
+
+@pytest.fixture
+def installation(radosgw: "S3Server", bucket: str, postgres: "PostgresServer") -> Iterator["Installation"]:
+    """An empty database without tables and an empty bucket, for gateways that the test starts."""
+    from tests.servers.installation import Installation  # noqa: PLC0415
+
+    database = postgres.new_database(migrated=False)
+    yield Installation(postgres, database, radosgw, bucket)
+    postgres.heal()
+    postgres.drop(database)
