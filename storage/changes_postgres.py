@@ -79,7 +79,7 @@ class PostgresChanges:
         """
         with self._lock:
             if asked_at > self._newest_since and since == self._newest and not self._continues(rows):
-                self._begin_anew()
+                self._forget()
                 return False
             if rows and rows[0][1] > self._newest:
                 self._newest_scope, self._newest = rows[0]
@@ -93,6 +93,11 @@ class PostgresChanges:
             self._confirmed_at = max(asked_at, self._confirmed_at or asked_at)
             return True
 
+    def begin_anew(self) -> None:
+        """The server has another history than the one known: all memories end. Looks are None until it is read."""
+        with self._lock:
+            self._forget()
+
     def _continues(self, rows: Sequence[tuple[str, int]]) -> bool:
         """Whether the newest row known is still there, or newer ones have come after it."""
         if self._newest == 0:
@@ -102,7 +107,7 @@ class PostgresChanges:
         scope, at = rows[-1]
         return at > self._newest or scope == self._newest_scope
 
-    def _begin_anew(self) -> None:
+    def _forget(self) -> None:
         """Numbers that were given out never fall: those to come are raised above them."""
         self._raised += self._newest + 1
         self._newest, self._newest_scope = 0, None

@@ -19,6 +19,10 @@ from storage.database_postgres_writer import statement_since
 from storage.errors import StorageError
 
 CHANNEL: Final = "sluice_changes"  # as in revision 0004
+# Which server, and which of its histories: another timeline begins when a replica takes over, or a backup is restored.
+_HISTORY: Final = (
+    b"SELECT system_identifier || ':' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+)
 _EACH_S: Final = 1.0
 _RETRY_S: Final = 0.3
 
@@ -30,6 +34,7 @@ class Listener:
         self._changes = changes
         self._session = Session(server, LISTENER)
         self._listening: Line | None = None
+        self._history: str | None = None
         self._thread: threading.Thread | None = None
         self._wake = -1
         self._woken = -1
@@ -62,9 +67,7 @@ class Listener:
         try:
             line = self._session.line()
             if line is not self._listening:
-                line.add_notify_handler(_ignore)
-                line.execute(f"LISTEN {CHANNEL}".encode())
-                self._listening = line
+                self._listen(line)
             self._read(line)
             descriptor = line.fileno()
         except StorageError:
@@ -73,6 +76,18 @@ class Listener:
             self._session.close()
             return not self._is_ended(_RETRY_S)
         return not self._is_ended(_EACH_S, descriptor)
+
+    def _listen(self, line: Line) -> None:
+        line.add_notify_handler(_ignore)
+        line.execute(f"LISTEN {CHANNEL}".encode())
+        try:
+            ((history,),) = line.execute(_HISTORY).fetchall()
+        except psycopg.errors.InsufficientPrivilege:
+            history = None  # then only numbers that fell betray a server that lacks the last commits
+        if history != self._history and self._history is not None:
+            self._changes.begin_anew()
+        self._history = history
+        self._listening = line
 
     def _read(self, line: Line) -> None:
         # One statement is a snapshot by itself.
