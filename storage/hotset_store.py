@@ -10,8 +10,8 @@ Everything else is the origin's. Copies are found by key and keys are never reus
 never stale; a reader came here through a row, which decides whether the blob exists.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -20,7 +20,6 @@ import trio
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject, check_span
 from storage.digest import Hasher
-from storage.errors import Damaged
 from storage.filesystem_layout import IDENTITY
 from storage.filesystem_reading import (
     CLOSE_DEADLINE_S,
@@ -32,8 +31,8 @@ from storage.filesystem_reading import (
 )
 from storage.hotset import HotSet
 from storage.hotset_files import Entry
-from storage.intake import Intakes
-from storage.intake_reading import FollowingReader, verified
+from storage.intake import Intake, Intakes
+from storage.intake_reading import FollowingReader, Verified
 
 _GATHERED_SHARE: Final = 2
 """One out of so many bytes of a blob have to be asked for, to be worth fetching all of it."""
@@ -89,21 +88,25 @@ class HotSetStore:
         has_come = running is not None and running.released_bytes >= span.stop
         if has_come or span.size_bytes * _GATHERED_SHARE >= stored.size_bytes:
             source = _Object(self.origin, stored)
-            report = partial(self._report, stored)
-            async with self._intakes.join(self.hotset, entry, source, on_damage=report) as intake:
+            found_damaged = partial(self._report, stored)
+            async with self._intakes.join(self.hotset, entry, source, on_damage=found_damaged) as intake:
                 await intake.begun()
                 if not intake.is_homeless:
-                    yield FollowingReader(
-                        intake,
-                        span,
-                        intakes=self._intakes,
-                        pool=self.hotset.pool,
-                        cache=self._cache,
-                        on_damage=report,
-                    )
+                    with closing(self._follow(intake, span, stored)) as reader:
+                        yield reader
                     return
         async with self._open_origin(stored, span) as reader:
             yield reader
+
+    def _follow(self, intake: Intake, span: Span, stored: StoredObject) -> FollowingReader:
+        return FollowingReader(
+            intake,
+            span,
+            intakes=self._intakes,
+            pool=self.hotset.pool,
+            cache=self._cache,
+            report=partial(self._tell, stored),
+        )
 
     @asynccontextmanager
     async def _open_kept(self, descriptor: int, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
@@ -179,7 +182,12 @@ class _Object:
     @asynccontextmanager
     async def read(self, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self.origin.open(self.stored, span) as reader:
-            yield reader.chunks()
+            chunks = reader.chunks()
+            if isinstance(chunks, AsyncGenerator):
+                async with aclosing(chunks):
+                    yield chunks
+            else:
+                yield chunks
 
 
 class _CheckedReader:
@@ -195,13 +203,7 @@ class _CheckedReader:
         """What the origin offers: a file of its own is as good as any."""
         return self._reader.file
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """See `blobstore.BlobReader.chunks`."""
         what, digest = f"object {self._stored.key}", self._stored.digest
-        try:
-            async with aclosing(verified(self._reader.chunks(), Hasher(), digest=digest, what=what)) as chunks:
-                async for chunk in chunks:
-                    yield chunk  # noqa: ASYNC119  # whoever sends the answer closes it
-        except Damaged:
-            self._report()
-            raise
+        return Verified(self._reader.chunks(), Hasher(), digest=digest, what=what, report=self._report)

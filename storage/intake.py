@@ -24,7 +24,7 @@ from typing import Final
 import trio
 
 from storage.blobstore import CHUNK_BYTES, Span
-from storage.errors import BlobUnknown, Damaged, StorageError, Unavailable
+from storage.errors import Damaged, StorageError, Unavailable
 from storage.filesystem_reading import CLOSE_DEADLINE_S, close_descriptor
 from storage.hotset import HotSet
 from storage.hotset_files import Entry, GrowingFile
@@ -186,6 +186,8 @@ class Intake:
             is_right = await filling.end()
         except (_Deserted, Unavailable) as error:
             self._fail(Unavailable(str(error)))
+            with suppress(Homeless):
+                await filling.flush()
             await self._put_off(growing, filling.written_bytes)
             return
         except Homeless:
@@ -196,7 +198,7 @@ class Intake:
         except Damaged as error:
             await self._condemn(growing, error, blame=True)
             return
-        except BlobUnknown:
+        except StorageError:
             await self._hotset.give_up(growing)
             raise
         if is_right:

@@ -1,12 +1,12 @@
 """What a reader of an intake is given: the bytes as they come.
 
-As spans of the growing file where the caller can send such, so that they never pass through this process again.
+As spans of the growing file where the caller can send such, so that they never pass through this process again. The
+iterators own nothing, so leaving one half-way is fine; what a reader holds is let go by `FollowingReader.close`.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Self
 
 import trio
 
@@ -16,7 +16,7 @@ from storage.blocking import Pool
 from storage.digest import Digest, Hasher
 from storage.errors import Damaged, StorageError, Unavailable
 from storage.filesystem_reading import Chunks, PageCache, PlainBytes
-from storage.intake import Intake, Intakes, OnDamage
+from storage.intake import Intake, Intakes
 from storage.intake_source import Source, deliver
 
 _HASH_TURN_BYTES: Final = 16 * 1024 * 1024
@@ -24,18 +24,28 @@ _READ_BYTES: Final = 1024 * 1024
 
 
 class FollowingReader:
-    """A `blobstore.BlobReader` of an intake that is joined for as long as the reader is used."""
+    """A `blobstore.BlobReader` of an intake that is joined for as long as the reader is used; close it then.
+
+    `report` is called, not awaited, when this reader finds by itself that the source's bytes are wrong.
+    """
 
     def __init__(
-        self, intake: Intake, span: Span, *, intakes: Intakes, pool: Pool, cache: PageCache, on_damage: OnDamage
+        self,
+        intake: Intake,
+        span: Span,
+        *,
+        intakes: Intakes,
+        pool: Pool,
+        cache: PageCache,
+        report: Callable[[], None],
     ) -> None:
         self._intake = intake
         self._span = span
         self._intakes = intakes
         self._pool = pool
         self._cache = cache
-        self._on_damage = on_damage
-        self._what = intake.source.name
+        self._report = report
+        self._pump: _Pump | None = None
 
     @property
     def file(self) -> OpenFile | None:
@@ -44,54 +54,32 @@ class FollowingReader:
             return None
         return OpenFile(self._intake.descriptor, self._span.start, self._span.stop)
 
-    async def pieces(self) -> AsyncGenerator[bytes | OpenFile, None]:
+    def pieces(self) -> AsyncIterator[bytes | OpenFile]:
         """The span as it comes, in order: spans of the file, or bytes once there is no file to go on with.
 
         A descriptor is valid until the reader is closed. Call this or `chunks`, once. Raises `Damaged` before the last
         byte if the blob's bytes are not right, and what the source raised.
         """
-        position = self._span.start
-        while position < self._span.stop:
-            ready = min(await self._intake.wait_beyond(position), self._span.stop)
-            if ready <= position:
-                break
-            yield OpenFile(self._intake.descriptor, position, ready)
-            position = ready
-        if position < self._span.stop:
-            async with aclosing(self._alone(position)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        return _Pieces(self._intake, self._span, go_alone=self._alone)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """See `blobstore.BlobReader.chunks`."""
-        async with aclosing(self.pieces()) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, bytes):
-                    yield piece
-                    continue
-                source = PlainBytes(piece.descriptor, self._what)
-                span = Span(piece.start, piece.stop)
-                async for chunk in Chunks(source, span, what=self._what, pool=self._pool, cache=self._cache):
-                    yield chunk
+        return _Chunks(self.pieces(), what=self._intake.source.name, pool=self._pool, cache=self._cache)
 
-    async def _alone(self, position: int) -> AsyncGenerator[bytes, None]:
+    def close(self) -> None:
+        """Stop what still runs for this reader alone."""
+        if self._pump is not None:
+            self._pump.close()
+
+    async def _alone(self, position: int) -> AsyncIterator[bytes]:
         """The rest from the source, for this reader only. Of a whole blob the digest is checked here, then."""
-        entry, rest = self._intake.entry, Span(position, self._span.stop)
+        entry, source = self._intake.entry, self._intake.source
         is_all = self._span == Span(0, entry.size_bytes)
         hasher = await self._hash_of(position) if is_all else None
-        async with _pumped(self._intakes, self._intake.source, rest) as chunks:
-            if hasher is None:
-                async for chunk in chunks:
-                    yield chunk
-                return
-            checked = verified(chunks, hasher, digest=entry.digest, what=self._what)
-            try:
-                async with aclosing(checked):
-                    async for chunk in checked:
-                        yield chunk
-            except Damaged:
-                self._intakes.run_beside(self._on_damage)
-                raise
+        self._pump = pump = _Pump(self._intakes, source, Span(position, self._span.stop))
+        if hasher is None:
+            return pump
+        return Verified(pump, hasher, digest=entry.digest, what=source.name, report=self._report)
 
     async def _hash_of(self, position: int) -> Hasher:
         """A hasher that has seen what this reader has got."""
@@ -102,61 +90,138 @@ class FollowingReader:
 
     def _hash_turn(self, hasher: Hasher, position: int) -> None:
         stop = min(position, hasher.size_bytes + _HASH_TURN_BYTES)
-        with durable.failures_of(self._what):
+        with durable.failures_of(self._intake.source.name):
             while (start := hasher.size_bytes) < stop:
                 chunk = os.pread(self._intake.descriptor, min(_READ_BYTES, stop - start), start)
                 if not chunk:
-                    raise Unavailable(f"{self._what}: the local file became shorter")
+                    raise Unavailable(f"{self._intake.source.name}: the local file became shorter")
                 hasher.update(chunk)
 
 
-async def verified(
-    chunks: AsyncIterator[bytes], hasher: Hasher, *, digest: Digest, what: str
-) -> AsyncGenerator[bytes, None]:
-    """The chunks, the last one only when everything the hasher has seen has this digest; else raises `Damaged`.
+class _Pieces:
+    """See `FollowingReader.pieces`."""
 
-    For who reads a blob to its end. A chunk has at most 256 KiB: hashing it here costs less than a turn in a thread.
+    def __init__(
+        self, intake: Intake, span: Span, *, go_alone: Callable[[int], Awaitable[AsyncIterator[bytes]]]
+    ) -> None:
+        self._intake = intake
+        self._position = span.start
+        self._stop = span.stop
+        self._go_alone = go_alone
+        self._rest: AsyncIterator[bytes] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes | OpenFile:
+        if self._rest is not None:
+            return await anext(self._rest)
+        start = self._position
+        if start >= self._stop:
+            raise StopAsyncIteration
+        ready = min(await self._intake.wait_beyond(start), self._stop)
+        if ready > start:
+            self._position = ready
+            return OpenFile(self._intake.descriptor, start, ready)
+        self._rest = await self._go_alone(start)
+        return await anext(self._rest)
+
+
+class _Chunks:
+    """The pieces as bytes."""
+
+    def __init__(self, pieces: AsyncIterator[bytes | OpenFile], *, what: str, pool: Pool, cache: PageCache) -> None:
+        self._pieces = pieces
+        self._what = what
+        self._pool = pool
+        self._cache = cache
+        self._of_piece: Chunks | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            if self._of_piece is not None and (chunk := await anext(self._of_piece, None)) is not None:
+                return chunk
+            piece = await anext(self._pieces)
+            if isinstance(piece, bytes):
+                return piece
+            source, span = PlainBytes(piece.descriptor, self._what), Span(piece.start, piece.stop)
+            self._of_piece = Chunks(source, span, what=self._what, pool=self._pool, cache=self._cache)
+
+
+class Verified:
+    """The same chunks, the last one only if everything that the hasher has seen by then has this digest.
+
+    Else it raises `Damaged`, after `report`. For who reads a blob to its end. A chunk has at most 256 KiB: hashing it
+    here costs less than a turn in a thread.
     """
-    held = b""
-    async for chunk in chunks:
-        if held:
-            yield held
-        hasher.update(chunk)
-        held = chunk
-    if hasher.digest() != digest:
-        raise Damaged(f"{what} does not have the bytes of {digest}")
-    if held:
-        yield held
+
+    def __init__(
+        self, chunks: AsyncIterator[bytes], hasher: Hasher, *, digest: Digest, what: str, report: Callable[[], None]
+    ) -> None:
+        self._chunks = chunks
+        self._hasher = hasher
+        self._digest = digest
+        self._what = what
+        self._report = report
+        self._held = b""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while chunk := await anext(self._chunks, b""):
+            self._hasher.update(chunk)
+            held, self._held = self._held, chunk
+            if held:
+                return held
+        if not self._held:
+            raise StopAsyncIteration
+        if self._hasher.digest() != self._digest:
+            self._report()
+            raise Damaged(f"{self._what} does not have the bytes of {self._digest}")
+        held, self._held = self._held, b""
+        return held
 
 
-@asynccontextmanager
-async def _pumped(intakes: Intakes, source: Source, span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The span from the source, fetched by a task of the intakes.
+class _Pump:
+    """A span from the source, fetched by a task of the intakes, no faster than it is taken.
 
     A source's contexts cannot be opened in the middle of an answer, whose own scopes come and go between two pieces.
     """
-    send, receive = trio.open_memory_channel[bytes](0)  # no more is fetched than is asked for
-    scope = trio.CancelScope()
-    failures: list[StorageError] = []
 
-    async def pump() -> None:
-        with scope:
-            async with send:
+    def __init__(self, intakes: Intakes, source: Source, span: Span) -> None:
+        self._source = source
+        self._span = span
+        self._scope = trio.CancelScope()
+        self._failure: StorageError | None = None
+        self._send, self._receive = trio.open_memory_channel[bytes](0)
+        intakes.run_beside(self._run)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            if self._failure is not None:
+                raise self._failure from None
+            raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """Fetch no more."""
+        self._scope.cancel()
+        self._receive.close()
+
+    async def _run(self) -> None:
+        self._failure = Unavailable(f"fetching from {self._source.name} was stopped")
+        with self._scope:
+            async with self._send:
                 try:
-                    await deliver(source, span, send.send)
+                    await deliver(self._source, self._span, self._send.send)
+                    self._failure = None
                 except StorageError as error:
-                    failures.append(error)
-
-    async def received() -> AsyncGenerator[bytes, None]:
-        async for chunk in receive:
-            yield chunk
-        if failures:
-            raise type(failures[0])(*failures[0].args) from failures[0]
-
-    intakes.run_beside(pump)
-    try:
-        async with aclosing(received()) as chunks:
-            yield chunks
-    finally:
-        scope.cancel()
-        receive.close()
+                    self._failure = error

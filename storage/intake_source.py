@@ -36,25 +36,44 @@ class Source(Protocol):
 async def deliver(source: Source, span: Span, take: Callable[[bytes], Awaitable[None]]) -> None:
     """Hand every chunk of the span to `take`, once and in order; a stream that breaks is resumed where it broke.
 
-    Raises what `take` raises, which must not be `Unavailable`, and of the source what resuming does not help. To be
-    called in a task of its own, or where nothing else is open: it enters and leaves the source's contexts as it goes.
+    Raises what `take` raises, and of the source what resuming does not help. To be called in a task of its own, or
+    where nothing else is open: it enters and leaves the source's contexts as it goes.
     """
-    position = counted_from = span.start
-    resumes = 0
-    while position < span.stop:
+    taker = _Taker(take, span.start)
+    counted_from, resumes = span.start, 0
+    while taker.position < span.stop:
         try:
-            async with source.read(Span(position, span.stop)) as chunks:
-                async for chunk in chunks:
-                    position += len(chunk)
-                    if position > span.stop:
-                        raise Damaged(f"{source.name} sent more than the {span.stop} bytes that it should have")
-                    await take(chunk)
-            if position < span.stop:
-                raise Unavailable(f"{source.name} ended after {position} of {span.stop} bytes")  # noqa: TRY301
+            async with source.read(Span(taker.position, span.stop)) as chunks:
+                await taker.take_from(chunks)
+            if taker.position < span.stop and taker.refusal is None:
+                raise Unavailable(f"{source.name} ended after {taker.position} of {span.stop} bytes")  # noqa: TRY301
         except Unavailable:
-            if position - counted_from >= _PROGRESS_BYTES:
-                counted_from, resumes = position, 0
-            if resumes == _RESUMES:
+            if taker.position - counted_from >= _PROGRESS_BYTES:
+                counted_from, resumes = taker.position, 0
+            if resumes == _RESUMES and taker.refusal is None:
                 raise
-            await trio.sleep(_PAUSE_S * 2**resumes)
+            if taker.refusal is None:
+                await trio.sleep(_PAUSE_S * 2**resumes)
             resumes += 1
+        if taker.refusal is not None:
+            raise taker.refusal
+    if taker.position > span.stop:
+        raise Damaged(f"{source.name} has more than {span.stop} bytes")
+
+
+class _Taker:
+    """What was taken so far. A refusal is kept: raised inside, it would pass through contexts of the source."""
+
+    def __init__(self, take: Callable[[bytes], Awaitable[None]], position: int) -> None:
+        self._take = take
+        self.position = position
+        self.refusal: Exception | None = None
+
+    async def take_from(self, chunks: AsyncIterator[bytes]) -> None:
+        async for chunk in chunks:
+            self.position += len(chunk)
+            try:
+                await self._take(chunk)
+            except Exception as error:  # noqa: BLE001  # it is raised as soon as the source is left
+                self.refusal = error
+                return
