@@ -87,7 +87,7 @@ class _Scrub:
 
 def _tell_damage(found: FoundDamage) -> None:
     _log.error(
-        "blob_damaged",
+        "blob_set_aside",
         storage=found.storage,
         digest=str(found.stored.digest),
         key=found.stored.key,

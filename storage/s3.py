@@ -7,7 +7,7 @@ compressed here. Knows no repositories.
 
 import time
 from collections.abc import AsyncIterator, Callable, Container
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Final
 
 import trio
@@ -15,7 +15,7 @@ import trio
 from storage.blobstore import BlobReader, Properties, Span, Staging, StoredObject, check_span
 from storage.errors import BlobUnknown, Damaged
 from storage.s3_bucket import Bucket
-from storage.s3_keys import BLOBS, MARKERS, STAGING, ObjectName, marked, object_id_of, segment_of
+from storage.s3_keys import BLOBS, MARKERS, PROBE, STAGING, ObjectName, marked, object_id_of, segment_of
 from storage.s3_reading import BUDGET_BYTES, open_reader
 from storage.s3_staging import hold
 from storage.s3_stagings import Stagings
@@ -49,6 +49,11 @@ class S3Store:
         await self._bucket.open()
         await self._bucket.put_lifecycle()
         await self._stagings.prepare()
+
+    async def check(self) -> None:
+        """For readiness: raises `Unavailable` unless the bucket answers and lets us in. One HEAD of nothing."""
+        with suppress(BlobUnknown):
+            await self._bucket.head(f"{PROBE}health")
 
     async def aclose(self) -> None:
         """Close idle connections."""
@@ -141,7 +146,9 @@ class S3Store:
     async def scan(self) -> AsyncIterator[AsyncIterator[StoredObject]]:
         """See `blobstore.BlobStore.scan`: the markers, and so the sizes of what was published, not of what is there."""
         async with aclosing(self._bucket.list(MARKERS)) as listed:
-            yield (name.stored async for found in listed if (name := marked(found.key)) is not None)
+            objects = (name.stored async for found in listed if (name := marked(found.key)) is not None)
+            async with aclosing(objects):
+                yield objects
 
     # --- redirects --------------------------------------------------------------------------------------------------
 
