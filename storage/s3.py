@@ -6,7 +6,7 @@ compressed here. Knows no repositories.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Final
 
@@ -14,7 +14,7 @@ import trio
 
 from storage.blobstore import BlobReader, Properties, Span, Staging, StoredObject, check_span
 from storage.errors import BlobUnknown, Damaged
-from storage.s3_bucket import Bucket
+from storage.s3_bucket import Bucket, ObjectInfo
 from storage.s3_keys import BLOBS, MARKERS, PROBE, STAGING, ObjectName, marked, object_id_of, segment_of
 from storage.s3_reading import BUDGET_BYTES, open_reader
 from storage.s3_staging import hold
@@ -145,10 +145,8 @@ class S3Store:
     @asynccontextmanager
     async def scan(self) -> AsyncIterator[AsyncIterator[StoredObject]]:
         """See `blobstore.BlobStore.scan`: the markers, and so the sizes of what was published, not of what is there."""
-        async with aclosing(self._bucket.list(MARKERS)) as listed:
-            objects = (name.stored async for found in listed if (name := marked(found.key)) is not None)
-            async with aclosing(objects):
-                yield objects
+        async with aclosing(self._bucket.list(MARKERS)) as listed, aclosing(_published(listed)) as objects:
+            yield objects
 
     # --- redirects --------------------------------------------------------------------------------------------------
 
@@ -162,3 +160,9 @@ class S3Store:
         return await self._bucket.presign(
             name.blob, expires_s=settings.redirect_lifetime_s, endpoint=settings.public_endpoint_url
         )
+
+
+async def _published(listed: AsyncIterator[ObjectInfo]) -> AsyncGenerator[StoredObject, None]:
+    async for found in listed:
+        if (name := marked(found.key)) is not None:
+            yield name.stored
