@@ -34,20 +34,13 @@ def push(gateway: Served, name: str, content: bytes, *, chunk_bytes: int | None 
 
     `chunk_bytes`: how much a PATCH carries; by default all. A session that is gone is begun anew.
     """
-    pushed = Pushed(sha256(content))
-    location, offset = "", 0
+    pushing = _Pushing(gateway, content, chunk_bytes or len(content), Pushed(sha256(content)))
     for _ in range(tries):
-        if location:
-            offset, location = _resume(gateway, location, pushed)
-        if not location:
-            begun = _step(gateway, pushed, "POST", f"/v2/{name}/blobs/uploads/", b"")
-            if begun is None:
-                continue
-            location, offset = begun["location"], 0
-        if _send_rest(gateway, pushed, location, content, offset, chunk_bytes or len(content)):
-            pushed.acknowledged = True
-            return pushed
-    return pushed
+        if pushing.resume() or pushing.begin(name):
+            pushing.pushed.acknowledged = pushing.send_rest()
+        if pushing.pushed.acknowledged:
+            break
+    return pushing.pushed
 
 
 def pull(gateway: Served, name: str, digest: str, headers: dict[str, str] | None = None) -> Pulled:
@@ -70,43 +63,51 @@ def pull(gateway: Served, name: str, digest: str, headers: dict[str, str] | None
         connection.close()
 
 
-def _resume(gateway: Served, location: str, pushed: Pushed) -> tuple[int, str]:
-    """Where the session stands, and its address; no address where it is gone."""
-    try:
-        reply = gateway.admin("GET", location)
-    except (OSError, http.client.HTTPException):
-        pushed.statuses.append(0)
-        return 0, ""
-    if reply.status != 204:
-        pushed.statuses.append(reply.status)
-        return 0, ""
-    last = int(reply.headers["range"].partition("-")[2])
-    return (last + 1 if last else 0), reply.headers["location"]
+@dataclass(slots=True)
+class _Pushing:
+    """A push under way: where its session is and how much of the content it has."""
 
+    gateway: Served
+    content: bytes
+    chunk_bytes: int
+    pushed: Pushed
+    location: str = ""
+    offset: int = 0
 
-def _send_rest(gateway: Served, pushed: Pushed, location: str, content: bytes, offset: int, chunk_bytes: int) -> bool:
-    for start in range(offset, len(content), chunk_bytes):
-        chunk = content[start : start + chunk_bytes]
-        span = {"Content-Range": f"{start}-{start + len(chunk) - 1}", "Content-Type": "application/octet-stream"}
-        taken = _step(gateway, pushed, "PATCH", location, chunk, span)
-        if taken is None:
+    def begin(self, name: str) -> bool:
+        """A new session."""
+        self.offset = 0
+        return self._step("POST", f"/v2/{name}/blobs/uploads/", b"")
+
+    def resume(self) -> bool:
+        """Ask the session how far it is; False where there is none."""
+        if not self.location or not self._step("GET", self.location, None):
+            self.location = ""
             return False
-        location = taken["location"]
-    joint = "&" if "?" in location else "?"
-    return _step(gateway, pushed, "PUT", f"{location}{joint}digest={pushed.digest}", b"") is not None
+        return True
 
+    def send_rest(self) -> bool:
+        """The PATCHes from there on, and the PUT."""
+        for start in range(self.offset, len(self.content), self.chunk_bytes):
+            chunk = self.content[start : start + self.chunk_bytes]
+            if not self._step("PATCH", self.location, chunk, {"Content-Range": f"{start}-{start + len(chunk) - 1}"}):
+                return False
+        joint = "&" if "?" in self.location else "?"
+        return self._step("PUT", f"{self.location}{joint}digest={self.pushed.digest}", b"")
 
-def _step(
-    gateway: Served, pushed: Pushed, method: str, path: str, body: bytes, headers: dict[str, str] | None = None
-) -> dict[str, str] | None:
-    """The answer's fields where it was a success; the answer is written down in any case."""
-    try:
-        reply = gateway.admin(method, path, body, headers or {})
-    except (OSError, http.client.HTTPException):
-        pushed.statuses.append(0)
-        return None
-    pushed.statuses.append(reply.status)
-    if reply.status >= 300:
-        pushed.answers.append(reply.body[:500])
-        return None
-    return dict(reply.headers)
+    def _step(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> bool:
+        """Whether the answer is a success; it is written down in any case."""
+        try:
+            reply = self.gateway.admin(method, path, body, headers or {})
+        except (OSError, http.client.HTTPException):
+            self.pushed.statuses.append(0)
+            return False
+        self.pushed.statuses.append(reply.status)
+        if reply.status >= 300:
+            self.pushed.answers.append(reply.body[:500])
+            return False
+        self.location = reply.headers["location"]
+        if method == "GET":
+            last = int(reply.headers["range"].partition("-")[2])
+            self.offset = last + 1 if last else 0
+        return True

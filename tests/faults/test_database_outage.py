@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under load and comes back: cached digests go on, the rest is asked to wait, nobody is lied to."""
+"""PostgreSQL goes away under load and comes back: cached digests go on, the rest is asked to wait, none is misled."""
 
 import time
 from collections import Counter
