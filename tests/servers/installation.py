@@ -3,6 +3,8 @@
 Replicas of one installation get the same environment; what differs is their data directory. Proxies may stand between.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -53,3 +55,14 @@ class Installation:
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """What the database answers to a query of the test's own."""
         return self.postgres.execute(query, self.database)
+
+
+@contextmanager
+def new_installation(postgres: PostgresServer, s3: S3Server, **further: str) -> Iterator[Installation]:
+    """A database without tables and a bucket, both empty; the server is healed and the database removed at the end."""
+    database = postgres.new_database(migrated=False)
+    try:
+        yield Installation(postgres, database, s3, s3.new_bucket(), further)
+    finally:
+        postgres.heal()
+        postgres.drop(database)

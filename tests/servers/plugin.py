@@ -110,11 +110,9 @@ def empty_postgres_url(postgres: "PostgresServer") -> Iterator[str]:
 
 
 @pytest.fixture
-def installation(radosgw: "S3Server", bucket: str, postgres: "PostgresServer") -> Iterator["Installation"]:
+def installation(radosgw: "S3Server", postgres: "PostgresServer") -> Iterator["Installation"]:
     """An empty database without tables and an empty bucket, for gateways that the test starts."""
-    from tests.servers.installation import Installation  # noqa: PLC0415
+    from tests.servers.installation import new_installation  # noqa: PLC0415
 
-    database = postgres.new_database(migrated=False)
-    yield Installation(postgres, database, radosgw, bucket)
-    postgres.heal()
-    postgres.drop(database)
+    with new_installation(postgres, radosgw) as made:
+        yield made
