@@ -249,6 +249,7 @@ def _places(services: Services) -> dict[int, Place]:
 
 def _api(services: Services, seen: visits.Visits) -> api.Api:
     return api.Api(
+        checks=api.Checks({name: bucket.check for name, bucket in services.stores.buckets.items()}),
         guard=services.guard,
         visits=seen,
         database=services.database,

@@ -4,7 +4,8 @@
 are made from it, so a route that is not in it cannot exist.
 """
 
+from gateway.api.checks import Checks
 from gateway.api.dispatch import register
 from gateway.api.services import Api
 
-__all__ = ["Api", "register"]
+__all__ = ["Api", "Checks", "register"]

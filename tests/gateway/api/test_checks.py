@@ -1,14 +1,19 @@
 """Health: ready only if the database and every storage can be used; asked often, looked at once a second."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
+from gateway.api.checks import Checks
 from storage import Database, Unavailable
 from tests.gateway.api.installation import Installation
+from tests.gateway.registry import Registry
+from tests.gateway.test_installation import in_bucket
+from tests.servers.bucket_server import S3Server
 
 READY = {"status": "ok", "checks": {"database": {"status": "ok"}, "storage/default": {"status": "ok"}}}
 
@@ -74,3 +79,35 @@ async def test_a_crowd_is_answered_by_one_look(
     await ask()
 
     assert (crowd, looks) == (1, 2)
+
+
+async def test_a_service_is_asked_every_ten_seconds(
+    installation: Installation, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It counts requests, and every replica asks; its state is told by the name of the storage all the same."""
+    asked: list[float] = []
+
+    async def refuses() -> None:
+        asked.append(trio.current_time())
+        raise Unavailable("the bucket does not answer")
+
+    services = installation.services
+    checks = Checks({"default": refuses})
+    begun = trio.current_time()
+    while trio.current_time() < begun + 25:
+        seen = await checks.look(services.database, services.content)
+        assert seen == {"database": True, "storage/default": False}
+        await trio.sleep(1)
+
+    assert [moment - begun for moment in asked] == pytest.approx([0, 10, 20])
+
+
+@pytest.mark.slow
+async def test_a_bucket_that_is_gone_is_not_ready(data_directory: Path, radosgw: S3Server, bucket: str) -> None:
+    """The gateway's own eyes: it asks the bucket, not its rows."""
+    async with Registry.open(data_directory, storage={"storages": {"default": in_bucket(radosgw, bucket)}}) as registry:
+        (store,) = registry.services.stores.buckets.values()
+        await store.check()
+        radosgw.client().delete_bucket(Bucket=bucket)
+        with pytest.raises(Unavailable):
+            await store.check()
