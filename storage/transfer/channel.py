@@ -1,7 +1,7 @@
 """One connected socket that never blocks, plain or TLS, as this client moves bytes through it. Knows no HTTP.
 
 TLS by the standard library's own sockets, not by Trio's SSLStream, which hands out one record of 16 KiB per turn of the
-loop: 2.5 to 3.7 CPU s/GiB on a machine where this took 1.2 to 1.5 (docs/decisions/0011-data-plane-client.md).
+loop: 1.4 CPU s/GiB on a machine where this took 0.96 (docs/decisions/0011-data-plane-client.md).
 
 Whatever goes wrong with the peer is `ChannelFailed`, so that it is told from what a payload's own source raises. One
 task receives and one sends; they may be two.

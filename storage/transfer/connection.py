@@ -93,13 +93,18 @@ class Connection:
 
         Cancelled, nothing is lost: the next call gives it.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            while (received := self._channel.receive_nowait(max_bytes)) is None:
+            received = self._channel.receive_nowait(max_bytes)
+            if received is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn, and nothing is lost
+                return received
+            while received is None:
                 with trio.move_on_after(self._idle_s) as scope:
                     await self._channel.wait_readable()
                 if scope.cancelled_caught:
                     raise Stalled(f"no byte of the body came for {self._idle_s:g} s")
+                received = self._channel.receive_nowait(max_bytes)
         except ChannelFailed as error:
             raise Broken(f"the connection broke within the body: {error.__cause__}") from error
         return received

