@@ -7,7 +7,7 @@ import click
 from bench.cases.case import Scale, suits
 from bench.cases.catalog import all_cases
 from bench.contenders.catalog import all_contenders
-from bench.targets import TARGETS
+from bench.targets import BUCKET_TARGETS, TARGETS
 
 
 @click.command("list")
@@ -22,7 +22,7 @@ def command(*, as_json: bool, quick: bool) -> None:
       sluice bench list --json
     """  # noqa: D301  # click's mark
     cases, contenders = all_cases(Scale.QUICK if quick else Scale.FULL), all_contenders()
-    promised = {target.case for target in TARGETS}
+    promised = {target.case for target in (*TARGETS, *BUCKET_TARGETS)}
     if as_json:
         rows = [
             {
@@ -42,6 +42,6 @@ def command(*, as_json: bool, quick: bool) -> None:
         mark = "*" if case.name in promised else " "
         taking = ", ".join(each.name for each in contenders if suits(case, each))
         click.echo(f"{mark} {case.name:<24} {case.summary} (per {case.unit}; {taking})")
-    click.echo("\n* a target is about it, so it is in the default set\n")
+    click.echo("\n* a target is about it, so it is in the set figures, or in s3 where its name says so\n")
     for each in contenders:
         click.echo(f"  {each.name:<24} {each.missing() or 'ready'}")

@@ -23,7 +23,8 @@ from bench.report.document import ReportInvalid
     metavar="FILE",
     help="Fill the marked places of a Markdown page, such as docs/benchmarks.md, and put its plots beside it.",
 )
-def command(*, source: Path, output: Path | None, page: Path | None) -> None:
+@click.option("--section", default="", metavar="NAME", help="With --markdown: only the marks of that section, as s3.")
+def command(*, source: Path, output: Path | None, page: Path | None, section: str) -> None:
     """Show a report again: REPORT is its JSON or the directory that `sluice bench run` wrote.
 
     \b
@@ -31,6 +32,7 @@ def command(*, source: Path, output: Path | None, page: Path | None) -> None:
       sluice bench report bench-report
       sluice bench report bench-report --output pages
       sluice bench report bench-report --markdown docs/benchmarks.md
+      sluice bench report bench-s3 --markdown docs/benchmarks.md --section s3
     """  # noqa: D301  # click's mark
     try:
         report = document.read(source)
@@ -45,7 +47,7 @@ def command(*, source: Path, output: Path | None, page: Path | None) -> None:
         from bench.report import markdown  # noqa: PLC0415  # as above
 
         try:
-            written = markdown.fill(report, page)
+            written = markdown.fill(report, page, section)
         except markdown.NoPlace as error:
             raise click.ClickException(str(error)) from error
         for path in written:

@@ -14,6 +14,8 @@ import numpy as np
 from bench.records import Latencies, Measurement, Report, Unit
 
 CPU: Final = "cpu"
+CPU_PER_GIB: Final = "cpu_s_per_gib"
+"""The same for bulk, as a bound that is compared with nobody's."""
 WALL: Final = "wall"
 CLIENT_CPU: Final = "client_cpu"
 RSS: Final = "rss"
@@ -82,7 +84,7 @@ def value(measurement: Measurement, figure: str) -> float | None:
     match figure:
         case "cpu" if measurement.unit is Unit.CONNECTIONS:
             return measurement.extra.get(RSS_PER_CONNECTION)
-        case "cpu":
+        case "cpu" | "cpu_s_per_gib":
             return _per_unit(measurement.server_cpu_s, measurement)
         case "wall":
             return _per_unit(measurement.wall_s, measurement)

@@ -22,6 +22,8 @@ class CaseSet(StrEnum):
     """Every case that a target is about: what docs/benchmarks.md shows."""
     SMOKE = "smoke"
     """The few whose ratios `make bench-smoke` watches, each against one peer."""
+    S3 = "s3"
+    """Registries over a bucket: what docs/benchmarks.md shows of these."""
     ALL = "all"
 
 
@@ -66,6 +68,8 @@ def parts(
     elif case_set is CaseSet.FIGURES:
         wanted = {target.case for target in TARGETS}
         chosen = tuple(case for case in cases if case.name in wanted)
+    elif case_set is CaseSet.S3:
+        chosen = _matching(cases, ["s3-*"])
     else:
         chosen = cases
     contenders = _contenders(names, url)

@@ -12,6 +12,7 @@ from bench import figures
 from bench.records import Report, Target
 
 _KIB: Final = 1024
+_MIB: Final = 1024 * _KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,33 @@ TARGETS: Final[tuple[Target, ...]] = (
 """The table of the wire's promises; server CPU, side by side in one run, token authentication on for registries."""
 
 
-def verdicts(report: Report, targets: Sequence[Target] = TARGETS) -> tuple[Verdict, ...]:
-    """What became of each target, in their order."""
+def _on_bucket(case: str, figure: str, at_most: float) -> Target:
+    return Target(case, "sluice-s3", figure, None, at_most=at_most)
+
+
+BUCKET_TARGETS: Final[tuple[Target, ...]] = (
+    _on_bucket("s3-push-streamed", figures.CPU_PER_GIB, 2.0),
+    _on_bucket("s3-push-streamed", "commit_ms", 50.0),
+    _on_bucket("s3-push-known", figures.CPU_PER_GIB, 1.1),
+    _on_bucket("s3-push-small", "s3_requests_per_blob", 8.0),
+    _on_bucket("s3-push-small-chunks", "s3_requests_per_blob", 12.0),
+    _on_bucket("s3-push-crowd", figures.RSS, 300.0 * _MIB),
+    _on_bucket("s3-pull-cold-1", figures.CPU_PER_GIB, 1.0),
+    _on_bucket("s3-pull-cold-8", figures.CPU_PER_GIB, 1.0),
+    _on_bucket("s3-pull-crowd", "s3_read_per_stored_byte", 1.01),
+    Target("s3-pull-warm-8", "sluice-s3", figures.CPU, "sluice", at_most=1.1),
+    _on_bucket("s3-pull-redirected", figures.CPU_PER_GIB, 0.05),
+)
+"""The table of the promises of blobs in a bucket; CPU is the registry's alone. Warm is to be as from a directory: a
+tenth more is what two servers of one kind differ by in a run."""
+
+
+def verdicts(report: Report, targets: Sequence[Target] | None = None) -> tuple[Verdict, ...]:
+    """What became of each target, in their order: by default those of the tables of which the report has a case."""
+    if targets is None:
+        measured = {each.case for each in report.measurements}
+        about = [table for table in (TARGETS, BUCKET_TARGETS) if measured & {target.case for target in table}]
+        targets = [target for table in about or [TARGETS] for target in table]
     return tuple(_verdict(report, target) for target in targets)
 
 

@@ -100,7 +100,8 @@ class Case(Protocol):
     def only(self) -> frozenset[str]:
         """The names of the only contenders it is about; empty: any that has what it needs.
 
-        A contender with Trait.MANY_CORES is taken only when it is named here.
+        A contender with Trait.MANY_CORES is taken only when it is named here, one with Trait.BUCKET also when the case
+        needs that.
         """
 
     @property
@@ -118,4 +119,5 @@ def suits(case: Case, contender: Contender) -> bool:
     """Whether a contender makes sense for a case."""
     if case.only:
         return contender.name in case.only
-    return case.needs <= contender.traits and Trait.MANY_CORES not in contender.traits
+    apart = {Trait.MANY_CORES, Trait.BUCKET} - case.needs
+    return case.needs <= contender.traits and not apart & contender.traits

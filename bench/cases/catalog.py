@@ -5,6 +5,8 @@ from typing import Final
 
 from bench.cases import (
     blob_get,
+    bucket_pull,
+    bucket_push,
     collection,
     connections,
     crowd,
@@ -32,6 +34,8 @@ _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
     sync.cases,
     collection.cases,
     listings.cases,
+    bucket_push.cases,
+    bucket_pull.cases,
 )
 
 

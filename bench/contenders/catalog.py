@@ -3,15 +3,23 @@
 from bench.contenders.contender import Contender
 from bench.contenders.docker_registry import DockerRegistry
 from bench.contenders.nginx import Nginx
+from bench.contenders.on_bucket import docker_registry_on, sluice_on
 from bench.contenders.sluice import Sluice
+from bench.peers.radosgw import Radosgw
 
 
 def all_contenders() -> tuple[Contender, ...]:
-    """Ours first, then the peers; `sluice-2-workers` only takes part in cases that name it."""
+    """Ours first, then the peers; those on buckets share one service and only take part in cases about that.
+
+    `sluice-2-workers` only takes part in cases that name it.
+    """
+    service = Radosgw()
     return (
         Sluice(),
         Sluice("sluice-2-workers", workers=2),
+        sluice_on(service),
         DockerRegistry(),
         DockerRegistry("docker-registry-open", tokens=False),
+        docker_registry_on(service),
         Nginx(),
     )

@@ -1,6 +1,7 @@
-"""Debian's docker-registry (CNCF distribution 2.8) on its filesystem driver, access log off: the first peer."""
+"""Debian's docker-registry (CNCF distribution 2.8), access log off, on its filesystem driver or another: a peer."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from bench.contenders.setup import ask, put_blob, put_manifest
 from bench.content import Blob, Document
 from bench.processes import ProcessFailed, ProcessTree, start
 
+_NOT_INHERITED: Final = {"AWS_CA_BUNDLE"}  # its S3 driver panics on a bundle of more than one authority
 _SEARCH: Final = "/usr/bin:/usr/local/bin:/usr/sbin"
 
 
@@ -26,6 +28,8 @@ class DockerRegistry:
 
     name: str = "docker-registry"
     tokens: bool = True
+    driver: tuple[tuple[str, Any], ...] = ()
+    """Of storage: its name and its parameters; empty: the filesystem's, below the server's directory."""
 
     @property
     def traits(self) -> frozenset[Trait]:
@@ -54,7 +58,7 @@ class DockerRegistry:
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {
-                "filesystem": {"rootdirectory": str(how.directory / "data")},
+                **(dict(self.driver) or {"filesystem": {"rootdirectory": str(how.directory / "data")}}),
                 "delete": {"enabled": True},
                 "cache": {"blobdescriptor": "inmemory"},
             },
@@ -66,7 +70,11 @@ class DockerRegistry:
         path = how.directory / "registry.yml"
         path.write_text(json.dumps(configuration, indent=1))  # JSON is YAML
         tree = start(
-            [program, "serve", path], log=how.directory / "log", cores=how.cores.server, directory=how.directory
+            [program, "serve", path],
+            log=how.directory / "log",
+            cores=how.cores.server,
+            environment={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
+            directory=how.directory,
         )
         server = DockerRegistryServer(Endpoint("127.0.0.1", port, certificate), tree, how.directory, issuer)
         try:

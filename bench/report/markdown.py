@@ -1,7 +1,8 @@
 """A report as the generated parts of a Markdown page: between the marks of `docs/benchmarks.md`, and nowhere else.
 
 The marks are `<!-- bench:begin NAME -->` and `<!-- bench:end -->`, with NAME one of `run`, `targets`, `tables`,
-`plots`. Plots become PNG files in a directory beside the page that is called as the page is.
+`plots`. Plots become PNG files in a directory beside the page that is called as the page is. A page may hold several
+reports: then the names of a section's marks begin with its name and a hyphen, as in `s3-tables`.
 """
 
 import re
@@ -15,24 +16,35 @@ from bench.report.plots import Plot, draw
 from bench.report.summary import Group, groups
 from bench.targets import verdicts
 
-_PLACE: Final = re.compile(r"(<!-- bench:begin (\w+) -->\n).*?(<!-- bench:end -->)", re.DOTALL)
+_PLACE: Final = re.compile(r"(<!-- bench:begin ([\w-]+) -->\n).*?(<!-- bench:end -->)", re.DOTALL)
 
 
 class NoPlace(Exception):
     """The page has no marks, or a mark of a name that is not known. The message says which."""
 
 
-def fill(report: Report, page: Path) -> list[Path]:
-    """Replace what stands between the marks of a page; what was written. Raises NoPlace."""
+def fill(report: Report, page: Path, section: str = "") -> list[Path]:
+    """Replace what stands between the marks of a page, or of one section of it; what was written. Raises NoPlace."""
     text = page.read_text(encoding="utf-8")
-    names = [found[2] for found in _PLACE.finditer(text)]
-    pictures = page.with_suffix("")
+    names = [name for found in _PLACE.finditer(text) if (name := _within(found[2], section)) is not None]
+    pictures = page.with_suffix("") / section if section else page.with_suffix("")
     drawn = draw(report) if "plots" in names else []
-    made = parts(report, drawn, pictures.name)
+    made = parts(report, drawn, pictures.relative_to(page.parent).as_posix())
     if not names or (unknown := set(names) - made.keys()):
         raise NoPlace(f"{page}: no marks" if not names else f"{page}: nothing is called {', '.join(sorted(unknown))}")
-    page.write_text(_PLACE.sub(lambda found: f"{found[1]}\n{made[found[2]]}\n{found[3]}", text), encoding="utf-8")
+
+    def filled(found: re.Match[str]) -> str:
+        name = _within(found[2], section)
+        return found[0] if name is None else f"{found[1]}\n{made[name]}\n{found[3]}"
+
+    page.write_text(_PLACE.sub(filled, text), encoding="utf-8")
     return [page, *_pictures(drawn, pictures)]
+
+
+def _within(mark: str, section: str) -> str | None:
+    """The name of a part, if the mark is the section's; marks of no section have no hyphen."""
+    found, _, name = mark.rpartition("-")
+    return name if found == section else None
 
 
 def parts(report: Report, plots: Sequence[Plot], directory: str) -> dict[str, str]:
@@ -47,7 +59,7 @@ def parts(report: Report, plots: Sequence[Plot], directory: str) -> dict[str, st
 
 def _pictures(plots: Sequence[Plot], directory: Path) -> list[Path]:
     if plots:
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for stale in directory.glob("*.png"):
             stale.unlink()  # plots of cases that are no more
     written = []

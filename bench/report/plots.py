@@ -20,7 +20,7 @@ from bench.figures import Spread
 from bench.records import Report, Target, Unit
 from bench.report import words
 from bench.report.summary import Group, Section, contenders, groups
-from bench.targets import TARGETS
+from bench.targets import BUCKET_TARGETS, TARGETS
 
 _INK: Final = "#1b2430"
 _GRID: Final = "#d5dae1"
@@ -201,7 +201,9 @@ def _ratios(found: Sequence[Group], colours: dict[str, str]) -> Iterator[Plot]:
 
 
 def _bounds(section: Section, contender: str, peer: str) -> list[float]:
-    wanted: list[Target] = [each for each in TARGETS if (each.case, each.peer) == (section.case, peer)]
+    wanted: list[Target] = [
+        each for each in (*TARGETS, *BUCKET_TARGETS) if (each.case, each.peer) == (section.case, peer)
+    ]
     return [
         each.at_most
         for each in wanted

@@ -21,6 +21,8 @@ _GROUPS: Final[tuple[tuple[str, str], ...]] = (
     (r"manifest|blob-head|range|connect", "Small answers"),
     (r"push", "Pushes"),
     (r"idle|slow|rest", "Memory per client"),
+    (r"s3-push", "Pushes into a bucket"),
+    (r"s3-pull", "Pulls from a bucket"),
     (r"", "Fleets, lists and housekeeping"),
 )
 """How names of cases begin -> the group's title; the first that fits."""

@@ -137,7 +137,11 @@ def bound(target: Target) -> str:
 
 def absolute(target: Target, amount: float) -> str:
     """A figure that is compared with nobody's."""
-    return f"{digits(amount)} ms" if target.figure.endswith("_ms") else size(amount)
+    if target.figure.endswith("_ms"):
+        return f"{digits(amount)} ms"
+    if target.figure == figures.CPU_PER_GIB:
+        return per_unit(amount, Unit.GIB)
+    return size(amount) if target.figure in {figures.CPU, figures.RSS} else digits(amount)
 
 
 def reached(verdict: Verdict) -> str:
@@ -157,7 +161,12 @@ def outcome(verdict: Verdict) -> str:
 
 def figure_of(target: Target) -> str:
     """What a target is about."""
-    known = {figures.CPU: "server CPU", figures.WALL: "wall time"}
+    known = {
+        figures.CPU: "server CPU",
+        figures.CPU_PER_GIB: "server CPU",
+        figures.WALL: "wall time",
+        figures.RSS: "memory of the server",
+    }
     return "memory" if target.figure == figures.CPU and target.peer is None else known.get(target.figure, target.figure)
 
 
