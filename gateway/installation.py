@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gateway.config import DirectoryStorage, S3Storage, Settings
-from gateway.logs import get_logger
 from storage import (
     BlobStore,
     Database,
@@ -36,7 +35,6 @@ if TYPE_CHECKING:  # boto3 takes a quarter of the time that a command needs to s
 _DAY_S: Final = 86400
 _CONTROL_THREADS: Final = 16
 """Calls to one bucket's control plane at once: completions, deletions, listings; each waits for the service."""
-_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,8 @@ class Stores:
     buckets: Mapping[str, "S3Store"] = field(default_factory=dict)
     hot: Mapping[str, HotSetStore] = field(default_factory=dict)
     """Those of the buckets that have a hot set in front of them, by the same names."""
+    notes: Sequence[tuple[str, str]] = ()
+    """What a service cannot do and what that costs, each with the name of its storage."""
 
 
 def database_of(settings: Settings) -> Database:
@@ -70,6 +70,7 @@ async def open_stores(
     found: dict[str, BlobStore] = {}
     buckets: dict[str, S3Store] = {}
     fronts: dict[str, HotSetStore] = {}
+    notes: list[tuple[str, str]] = []
     async with AsyncExitStack() as stack:
         intakes: Intakes | None = None
         for name, section in settings.storage.storages.items():
@@ -77,16 +78,17 @@ async def open_stores(
                 case DirectoryStorage():
                     found[name] = await _open_directory(settings, name, section, database=database, disk=disk)
                 case S3Storage():
-                    bucket = await stack.enter_async_context(
+                    bucket, lacks = await stack.enter_async_context(
                         _open_bucket(settings, name, section, database=database, clock=clock)
                     )
+                    notes += [(name, each) for each in lacks]
                     found[name] = buckets[name] = bucket
                     if hot and section.hot_bytes:
                         if intakes is None:
                             intakes = await stack.enter_async_context(_open_intakes())
                         fronts[name] = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
                         found[name] = fronts[name]
-        yield Stores(found, buckets, fronts)
+        yield Stores(found, buckets, fronts, notes)
 
 
 # --- directories -----------------------------------------------------------------------------------------------------
@@ -111,8 +113,8 @@ async def _open_directory(
 @asynccontextmanager
 async def _open_bucket(
     settings: Settings, name: str, section: S3Storage, *, database: Database, clock: Callable[[], float]
-) -> AsyncIterator["S3Store"]:
-    """Closed on leaving; what is in flight then ends as if the connection broke."""
+) -> AsyncIterator[tuple["S3Store", Sequence[str]]]:
+    """The store, closed on leaving (what is in flight then ends as if the connection broke), and what it cannot do."""
     from storage import Bucket, S3Store, Spool  # noqa: PLC0415 - as above
 
     bucket = Bucket(_s3_settings(settings, section), pool=Pool(f"s3-{name}", _CONTROL_THREADS))
@@ -127,9 +129,8 @@ async def _open_bucket(
                 f"the storage {name} in {_place(section)} is empty but the database knows {known} blobs in it: "
                 "are bucket, prefix and endpoint_url the right ones?"
             )
-        _tell(name, bucket.abilities.notes)
         try:
-            yield store
+            yield store, bucket.abilities.notes
         finally:
             spool.close()
 
@@ -138,12 +139,6 @@ async def _is_blank(store: "S3Store") -> bool:
     """Whether nothing was ever published there; asks for one page of a listing."""
     async with store.scan() as found:
         return await anext(found, None) is None
-
-
-def _tell(name: str, notes: Sequence[str]) -> None:
-    """One line for each thing that the service cannot do."""
-    for note in notes:
-        _log.warning("store_lacks_ability", storage=name, detail=note)
 
 
 def _place(section: S3Storage) -> str:

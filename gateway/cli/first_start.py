@@ -14,18 +14,22 @@ from gateway.access.accounts import FIRST_ADMIN, FirstAdmin, random_password
 from gateway.access.errors import BadCredentials
 from gateway.app import Services, open_services
 from gateway.config import Settings
+from gateway.logs import get_logger
 from storage import Transaction
 from storage.metadata import accounts, projects, repositories
 
 PROJECT: Final = "common"
 REPOSITORY: Final = "docker-hosted"
 PASSWORD_FILE: Final = "admin-password"  # noqa: S105  # a file's name
+_log = get_logger(__name__)
 
 
 async def prepare(settings: Settings, *, password: str | None) -> FirstAdmin | None:
     """Make what is missing; gives the first administrator, if this was the first start. Raises storage errors."""
     settings.storage.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with open_services(settings, hot=False) as services:
+        for name, note in services.stores.notes:  # here, and not in each worker
+            _log.warning("store_lacks_ability", storage=name, detail=note)
         await services.database.transaction(_make_repository, services)
         if await services.database.read(_has_accounts):
             return None
