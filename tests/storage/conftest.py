@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Database, FilesystemStore, MemoryStore, Pool, PostgresDatabase, SqliteDatabase
+from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase
 from storage.metadata import storages
 from storage.metadata.tables import metadata
 from tests.servers.postgres import PostgresServer
+from tests.storage.database_process import database_at
 from tests.storage.pair import Pair
 from tests.storage.scene import Clock, Scene
 
@@ -59,13 +60,15 @@ def rows_url(postgres: PostgresServer, rows_database: str) -> str:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
-def databases(request: pytest.FixtureRequest) -> Callable[[], Database]:
+def database_place(request: pytest.FixtureRequest) -> str:
+    """Where a migrated, empty database of either kind is: a path or a URL, for `database_process.database_at`."""
+    return str(request.getfixturevalue("database_file" if request.param == "sqlite" else "rows_url"))
+
+
+@pytest.fixture
+def databases(database_place: str) -> Callable[[], Database]:
     """Makes any number of databases over the same rows, none at first; on either kind. Not yet opened."""
-    if request.param == "sqlite":
-        path = request.getfixturevalue("database_file")
-        return lambda: SqliteDatabase(path)
-    url = request.getfixturevalue("rows_url")
-    return lambda: PostgresDatabase(url)
+    return lambda: database_at(database_place)
 
 
 @pytest.fixture

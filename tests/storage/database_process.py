@@ -2,9 +2,11 @@
 
 It talks by lines on its pipes:
 
-    database_process.py add PATH TIMES     raise the counter TIMES times after a line on stdin
-    database_process.py insert PATH NAME   insert NAME-0, NAME-1, ... for ever; print each once it is acknowledged
-    database_process.py migrate PATH       migrate after a line on stdin, print the revision
+    database_process.py add PLACE TIMES     raise the counter TIMES times after a line on stdin
+    database_process.py insert PLACE NAME   insert NAME-0, NAME-1, ... for ever; print each once it is acknowledged
+    database_process.py migrate PLACE       migrate after a line on stdin, print the revision
+
+PLACE is a path or a URL.
 """
 
 import functools
@@ -17,7 +19,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import trio
 
-from storage import Database, SqliteDatabase, Transaction
+from storage import Database, PostgresDatabase, SqliteDatabase, Transaction
 from storage.metadata.tables import leases
 from tests.storage.lease_rows import insert
 
@@ -31,6 +33,11 @@ def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield running
         finally:
             running.kill()
+
+
+def database_at(place: str) -> Database:
+    """The database of either kind at a path or a URL."""
+    return PostgresDatabase(place) if "://" in place else SqliteDatabase(Path(place))
 
 
 def start_together(*running: subprocess.Popen[str]) -> None:
@@ -76,11 +83,11 @@ async def _migrate(database: Database) -> None:
     print(await database.revision(), flush=True)
 
 
-async def _main(act: str, path: Path, argument: str) -> None:
+async def _main(act: str, place: str, argument: str) -> None:
     if act == "migrate":
         print("ready", flush=True)
         sys.stdin.readline()
-    async with SqliteDatabase(path) as database:
+    async with database_at(place) as database:
         if act == "add":
             await _add(database, int(argument))
         elif act == "insert":
@@ -92,4 +99,4 @@ async def _main(act: str, path: Path, argument: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(functools.partial(_main, sys.argv[1], Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""))
+    trio.run(functools.partial(_main, sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))

@@ -14,45 +14,46 @@ import trio
 
 from storage import Database, SqliteDatabase, StorageFull
 from storage.metadata.tables import leases
-from tests.storage.database_process import process, start_together
+from tests.storage.database_process import database_at, process, start_together
 from tests.storage.lease_rows import insert, names
 
 _ROUNDS = int(os.environ.get("SLUICE_CRASH_ROUNDS", "5"))
 
 
 @pytest.mark.slow
-async def test_a_commit_of_another_process_is_seen_by_the_next_read(database: Database, database_file: Path) -> None:
+async def test_a_commit_of_another_process_is_seen_by_the_next_read(
+    any_database: Database, database_place: str
+) -> None:
     """What another process acknowledged is in the very next read here."""
-    with process("insert", str(database_file), "other") as other:
+    with process("insert", database_place, "other") as other:
         assert other.stdout is not None
         for _ in range(20):
             name = other.stdout.readline().strip()
-            assert name in await database.read(names)
+            assert name in await any_database.read(names)
 
 
 @pytest.mark.slow
-async def test_four_processes_that_read_then_write_lose_nothing(database_file: Path) -> None:
+async def test_four_processes_that_read_then_write_lose_nothing(database_place: str) -> None:
     """Four processes raise one counter 200 times each: no transaction fails, and the count is exact."""
-    async with SqliteDatabase(database_file) as database:
+    async with database_at(database_place) as database:
         await database.transaction(insert, "counter")
-    path = str(database_file)
     with ExitStack() as stack:
-        running = [stack.enter_context(process("add", path, "200")) for _ in range(4)]
+        running = [stack.enter_context(process("add", database_place, "200")) for _ in range(4)]
         start_together(*running)
         assert [each.wait(60) for each in running] == [0] * 4
-    async with SqliteDatabase(database_file) as database:
+    async with database_at(database_place) as database:
         value = await database.read(lambda tx: tx.execute(sa.select(leases.c.expires_at)).scalar_one())
     assert value == 800
 
 
 @pytest.mark.crash
-async def test_what_was_acknowledged_survives_kill_9(database_file: Path) -> None:
+async def test_what_was_acknowledged_survives_kill_9(database_place: str) -> None:
     """Two writing processes are killed in the middle of commits, again and again: every acknowledged row is there."""
     acknowledged: set[str] = set()
     for number in range(_ROUNDS):
         with ExitStack() as stack:
             running = [
-                stack.enter_context(process("insert", str(database_file), f"{who}{number}")) for who in ("one", "two")
+                stack.enter_context(process("insert", database_place, f"{who}{number}")) for who in ("one", "two")
             ]
             for each in running:
                 assert each.stdout is not None
@@ -64,7 +65,7 @@ async def test_what_was_acknowledged_survives_kill_9(database_file: Path) -> Non
                 assert each.stdout is not None
                 lines = each.stdout.read().splitlines(keepends=True)
                 acknowledged.update(line.strip() for line in lines if line.endswith("\n"))
-        async with SqliteDatabase(database_file) as database:
+        async with database_at(database_place) as database:
             stored = await database.survey(names)
             assert acknowledged <= set(stored)
             await database.transaction(insert, f"after-{number}")

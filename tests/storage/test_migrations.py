@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,53 @@ async def test_a_schema_from_the_future_is_fine_for_readiness(database: Database
         lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'").rowcount
     )
     await database.check()
+
+
+async def test_a_schema_from_the_future_is_not_migrated(any_database: Database) -> None:
+    """A replica of the older program that starts after the newer one has migrated leaves the schema alone."""
+
+    def set_revision(tx: Transaction, revision: str) -> None:
+        tx.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+    await any_database.transaction(set_revision, "9999")
+    try:
+        await any_database.migrate()
+        assert await any_database.revision() == "9999"
+        await any_database.check()
+    finally:
+        await any_database.transaction(set_revision, await any_database.head())
+
+
+STEPS = list(pairwise(reversed(migrations.revisions())))
+
+
+@pytest.mark.parametrize(("older", "newer"), STEPS, ids=[newer for _, newer in STEPS])
+def test_a_revision_only_adds(tmp_path: Path, older: str, newer: str) -> None:
+    """The program before it works on its schema: nothing is gone or stricter, and new columns need no value."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'sluice.db'}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection, to=older)
+        before = columns(connection)
+        migrations.upgrade(connection, to=newer)
+        after = columns(connection)
+    engine.dispose()
+    for table, known in before.items():
+        assert {name: after[table].get(name) for name in known} == known
+        for name in after[table].keys() - known.keys():
+            _, needs_value = after[table][name]
+            assert not needs_value, f"{table}.{name}: the program before does not give it a value"
+
+
+def columns(connection: sa.Connection) -> dict[str, dict[str, tuple[str, bool]]]:
+    """Table -> column -> its type, and whether a row must come with a value for it."""
+    inspector = sa.inspect(connection)
+    return {
+        table: {
+            column["name"]: (str(column["type"]), not column["nullable"] and column["default"] is None)
+            for column in inspector.get_columns(table)
+        }
+        for table in inspector.get_table_names()
+    }
 
 
 async def test_a_database_of_the_first_revision_counts_from_now_on(tmp_path: Path) -> None:
