@@ -238,7 +238,10 @@ class Bucket:
         parts: list[tuple[int, int, str]] = []
         after: int | None = 0
         while after is not None:
-            page, after = await self._ask(key, self._control.list_parts, self._full(key), upload_id, after)
+            try:
+                page, after = await self._ask(key, self._control.list_parts, self._full(key), upload_id, after)
+            except BlobUnknown as error:  # radosgw 16 says so of an upload that was aborted
+                raise UploadUnknown(f"{key}: there is no upload {upload_id}") from error
             parts += page
         return parts
 
