@@ -10,6 +10,7 @@ import trio
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Span, StoredObject
 from storage.blocking import Pool
+from storage.digest import Digest
 from storage.errors import Unavailable
 from storage.hotset import HotSet
 from storage.hotset_store import HotSetStore
@@ -64,6 +65,8 @@ class Behaviour:
 
     breaks_at: list[int] = field(default_factory=list)
     flips: set[int] = field(default_factory=set)
+    flips_once: bool = False
+    flips_of: Digest | None = None
     before_chunk: Callable[[int], Awaitable[None]] | None = None
     opened: list[Span] = field(default_factory=list)
     given_bytes: int = 0
@@ -82,13 +85,14 @@ class OddStore(MemoryStore):
         async with super().open(stored, span) as reader:
             with trio.CancelScope():
                 self.behaviour.opened.append(span)
-                yield _OddReader(reader, span, self.behaviour)
+                yield _OddReader(reader, span, stored.digest, self.behaviour)
 
 
 class _OddReader:
-    def __init__(self, reader: BlobReader, span: Span, behaviour: Behaviour) -> None:
+    def __init__(self, reader: BlobReader, span: Span, digest: Digest, behaviour: Behaviour) -> None:
         self._reader = reader
         self._span = span
+        self._digest = digest
         self._behaviour = behaviour
 
     @property
@@ -101,10 +105,12 @@ class _OddReader:
             chunk = right
             if how.before_chunk is not None:
                 await how.before_chunk(position)
-            for wrong in how.flips:
+            for wrong in sorted(how.flips if how.flips_of in {None, self._digest} else ()):
                 if position <= wrong < position + len(chunk):
                     at = wrong - position
                     chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
+                    if how.flips_once:
+                        how.flips.discard(wrong)
             broken = next((each for each in how.breaks_at if position <= each < position + len(chunk)), None)
             if broken is not None:
                 how.breaks_at.remove(broken)

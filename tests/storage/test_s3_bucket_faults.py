@@ -106,12 +106,13 @@ async def test_lasting_trouble(bucket: Bucket, proxy: FaultProxy, name: str, fau
     """Trouble that stays is `Unavailable` after a few attempts, and never an absent object."""
     await bucket.put("old", b"content")
     operation, call = CALLS[name]
-    rule = proxy.harm(fault, asks(operation))
+    rule = proxy.harm(fault, asks(operation, *(["GetObject"] if name == "head" else [])))
     with pytest.raises(Unavailable):
         await call(bucket)
     assert rule.hits <= 2 * ATTEMPTS  # twice as often where a kept connection proves dead
     await Pool("proxy", 1).run(proxy.heal)
-    assert await read(bucket, "old") == b"content"
+    if name != "delete":  # which happened each time that its answer was lost
+        assert await read(bucket, "old") == b"content"
 
 
 async def test_service_that_is_away(bucket: Bucket, proxy: FaultProxy) -> None:

@@ -21,7 +21,7 @@ EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 
 def patient_clock() -> MockClock:
     """A clock that jumps to the next deadline when nothing happens, but gives the kernel time to deliver first."""
-    return MockClock(autojump_threshold=0.02)
+    return MockClock(autojump_threshold=0.03)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class ScriptedServer:
         """Serve until the nursery is cancelled."""
         listeners = await nursery.start(trio.serve_tcp, self._attend, 0)
         port = listeners[0].socket.getsockname()[1]
-        self.origin = Origin("https", "localhost", port) if self._tls else Origin("http", "127.0.0.1", port)
+        self.origin = Origin("https" if self._tls else "http", "127.0.0.1", port)  # a name is looked up in a thread
         return self
 
     async def wait_until_open(self, count: int) -> None:
@@ -192,7 +192,7 @@ def _authority() -> tuple[trustme.CA, trustme.LeafCert]:
 
 
 def server_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """A server named localhost that speaks just this version."""
+    """A server named localhost and 127.0.0.1 that speaks just this version."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     _authority()[1].configure_cert(context)
     context.minimum_version = context.maximum_version = version
