@@ -131,7 +131,7 @@ def sluice_on(service: Radosgw) -> OnBucket:
             "ACCESS_KEY_ID": bucket.access_key_id,
             "SECRET_ACCESS_KEY": bucket.secret_access_key,
             "PART_BYTES": str(_PART_BYTES),
-            "REDIRECT_NETWORKS": '["127.0.0.0/8"]',
+            "REDIRECT_NETWORKS": "127.0.0.0/8",
         }
         given = tuple((f"{_SECTION}{key}", value) for key, value in section.items())
         setting = replace(how.setting, environment=(*given, *how.setting.environment))
