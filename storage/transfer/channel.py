@@ -185,19 +185,14 @@ class TlsChannel:
 
 
 async def connect(origin: Origin, tls: ssl.SSLContext | None, *, connect_s: float) -> Channel:
-    """A new connection, encrypted where the origin asks for it (then `tls` is needed), within `connect_s` in all.
+    """A new connection within `connect_s` in all, encrypted if there is a context for it.
 
     Raises `ConnectFailed`; nothing stays open then, nor when cancelled.
     """
     try:
         with trio.fail_after(connect_s):
             sock = await _connected(origin)
-            if not origin.encrypted:
-                return PlainChannel(sock)
-            if tls is None:
-                sock.close()
-                raise ValueError("https without a TLS context")
-            return await _encrypted(sock, origin, tls)
+            return PlainChannel(sock) if tls is None else await _encrypted(sock, origin, tls)
     except trio.TooSlowError as error:
         raise ConnectFailed(f"no connection to {origin} within {connect_s:g} s") from error
     except ssl.SSLCertVerificationError as error:

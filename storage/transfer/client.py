@@ -99,5 +99,5 @@ class Client:
         if origin.encrypted and self._tls is None:
             self._tls = ssl.create_default_context()
         self._pool.make_room()
-        channel = await connect(origin, self._tls, connect_s=self._connect_s)
+        channel = await connect(origin, self._tls if origin.encrypted else None, connect_s=self._connect_s)
         return Connection(channel, idle_s=self._idle_s)

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from storage.transfer import Client, ConnectFailed, Origin, Untrusted
+from storage.transfer.channel import ChannelFailed, connect
 from tests.storage.transfer.requests import get
 from tests.storage.transfer.scripted import HELLO, Peer, Serve, saying, server_context
 
@@ -90,3 +91,31 @@ async def test_plain_server_on_an_encrypted_port(serve: Serve, client: Client) -
     server = await serve(script)
     with pytest.raises(ConnectFailed):
         await get(client, Origin("https", "localhost", server.origin.port))
+
+
+@pytest.mark.parametrize("wait", ["readable", "writable"])
+async def test_closing_wakes_who_waits(serve: Serve, wait: str) -> None:
+    """Nobody waits for ever on a connection that was closed under them."""
+    server = await serve(silent)
+    channel = await connect(server.origin, None, connect_s=5)
+    if wait == "writable":
+        while channel.send_nowait(bytes(1 << 20)):
+            pass
+
+    async def wait_for_it() -> None:
+        with pytest.raises(ChannelFailed):
+            await (channel.wait_readable() if wait == "readable" else channel.wait_writable())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_it)
+        await trio.testing.wait_all_tasks_blocked()
+        channel.close()
+    channel.close()  # twice is fine
+    for use in (lambda: channel.receive_nowait(1), lambda: channel.send_nowait(b"x")):
+        with pytest.raises(ChannelFailed):
+            use()
+
+
+async def silent(_peer: Peer) -> None:
+    """Take nothing and say nothing."""
+    await trio.sleep_forever()
