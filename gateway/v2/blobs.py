@@ -45,7 +45,8 @@ async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Respo
     elsewhere = await v2.redirects.answer(call, found, plan, method=request.method, pulled=pulled)
     if elsewhere is not None:
         return elsewhere  # the lane learns nothing: each address is made anew, and for this client
-    v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=found.image_id, blob=found))
+    image_id = None if v2.redirects.look_at_clients(call, found) else found.image_id  # None: nothing is learned
+    v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=image_id, blob=found))
     return _answer(plan, content_headers(digest) | _HEADERS, repository, found)
 
 

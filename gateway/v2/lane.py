@@ -62,8 +62,8 @@ _log = get_logger(__name__)
 class Lesson:
     """What an answer of the application was made of.
 
-    `image_id` is where it was found, `blob` what was found of a blob. `content` is a manifest's bytes, None for what
-    must not be held.
+    `image_id` is where it was found, None for what depends on more than the lane looks at; `blob` what was found of a
+    blob. `content` is a manifest's bytes, None for what must not be held.
     """
 
     pulled: Pulled

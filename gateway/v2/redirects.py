@@ -46,10 +46,14 @@ class Redirects:
         self._places = dict(places)
         self._pulls = pulls
 
+    def look_at_clients(self, call: Call, found: FoundBlob) -> bool:
+        """Whether an answer about this blob depends on where the client is, so that it is nobody else's."""
+        return call.repository.redirect_pulls and found.record.storage_id in self._places
+
     async def answer(self, call: Call, found: FoundBlob, plan: Plan, *, method: str, pulled: Pulled) -> Response | None:
         """307 to the bucket, noted as a pull; None where the gateway is to send the bytes itself."""
         place = self._places.get(found.record.storage_id)
-        if place is None or not call.repository.redirect_pulls or method != "GET":
+        if place is None or not self.look_at_clients(call, found) or method != "GET":
             return None
         if plan.status not in _STATUSES or len(plan.body) != 1 or not found.size_bytes:
             return None

@@ -144,6 +144,20 @@ async def test_an_address_is_never_replayed(registry: Registry) -> None:
     assert registry.services.pulls.statistics() == {(Kind.BLOB, Way.REDIRECT): 2}
 
 
+async def test_what_depends_on_the_client_is_not_remembered(registry: Registry) -> None:
+    """Two clients with one login, in two networks: each gets the answer of its own network, whoever came first."""
+    path = f"/v2/{NAME}/blobs/{await registry.push_blob(CONTENT)}"
+
+    for method in ("HEAD", "GET"):
+        assert (await pull(registry, path, client=OUTSIDE, method=method)).status == 200
+
+    assert registry.services.lane.statistics().entries == 0
+    assert registry.services.pulls.statistics() == {(Kind.BLOB, Way.APPLICATION): 2}
+    await allow(registry, allowed=False)
+    await pull(registry, path, client=OUTSIDE)
+    assert registry.services.lane.statistics().entries == 1
+
+
 async def test_who_may_not_read_is_not_sent(registry: Registry) -> None:
     """The right is checked before; nobody learns an address without it."""
     path = f"/v2/{NAME}/blobs/{await registry.push_blob(CONTENT)}"
