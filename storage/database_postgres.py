@@ -65,7 +65,7 @@ class PostgresDatabase(Database):
         self._reads.open()
         self._surveys.open()
         try:
-            await self._reads.run(_nothing)
+            await self._reads.run(_nothing, None)
             older = await self._reads.pool.run(migrations.revisions)
         except BaseException:
             self._reads.close()
@@ -92,12 +92,12 @@ class PostgresDatabase(Database):
     async def read(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """In one of the threads for reads; a snapshot of one server, taken at the first statement."""
         self._require_open()
-        return await self._reads.run(lambda transaction: work(transaction, *args, **kwargs))
+        return await self._reads.run(lambda transaction: work(transaction, *args, **kwargs), _kind_of(work))
 
     async def survey(self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """In one of the threads for surveys, which reads never wait for."""
         self._require_open()
-        return await self._surveys.run(lambda transaction: work(transaction, *args, **kwargs))
+        return await self._surveys.run(lambda transaction: work(transaction, *args, **kwargs), None)
 
     async def transaction(
         self, work: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -168,16 +168,16 @@ class _Sessions:
         for session in idle:
             session.close()
 
-    async def run(self, work: Callable[[Transaction], T]) -> T:
-        """Read in a thread; waits for a free one."""
+    async def run(self, work: Callable[[Transaction], T], kind: object) -> T:
+        """Read in a thread; waits for a free one. `kind`: see `Session.read`."""
         self.runs += 1
-        return await self.pool.run(self._read, work)
+        return await self.pool.run(self._read, work, kind)
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def _read(self, work: Callable[[Transaction], T], kind: object) -> T:
         with self._lock:
             session = self._idle.pop() if self._idle else self._make()
         try:
-            return session.read(work, self._note_detour)
+            return session.read(work, self._note_detour, kind=kind)
         finally:
             with self._lock:
                 keep = self._is_open
@@ -193,3 +193,8 @@ class _Sessions:
 
 def _nothing(transaction: Transaction) -> None:
     """Work that only needs a connection."""
+
+
+def _kind_of(work: Callable[..., object]) -> object:
+    """What is the same for all calls of one function, also of one that is made anew for each call."""
+    return getattr(work, "__code__", None)

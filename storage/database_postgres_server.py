@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -62,11 +62,31 @@ class NoAnswer(psycopg.OperationalError):
     """The server kept silent for longer than the statement was allowed to take."""
 
 
+class _SecondStatement(Exception):
+    """A reading that was begun without a transaction needs one."""
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """Counts the statements of a reading."""
+
+    def execute(self, *arguments: Any, **options: Any) -> Self:
+        """As the driver's."""
+        line = cast("Line", self.connection)  # made by it
+        if line.is_single:
+            line.statements += 1
+            if line.statements > 1:
+                raise _SecondStatement
+        return super().execute(*arguments, **options)
+
+
 class Line(psycopg.Connection[Any]):
     """A connection whose waits end: at a deadline, or when `look` raises."""
 
     answer_s: float = READER.statement_s + _GRACE_S
     look: Callable[[], None] | None = None
+    is_single: bool = False
+    """Whether just one statement may be executed now."""
+    statements: int = 0
 
     def wait(self, gen: abc.PQGen[T], *arguments: Any, **options: Any) -> T:
         """As the driver's, but not for ever."""
@@ -129,6 +149,8 @@ class Server:
         self.failed_connects = 0
         self.connections = 0
         """How many are open."""
+        self.longer: set[object] = set()
+        """Readings that are known to take more than one statement; as many as there are functions at most."""
 
     def connect(self, role: Role) -> sa.Connection:
         """A new connection, set up for `role`. Raises `Unavailable`: at once, if others have just failed."""
@@ -166,7 +188,7 @@ class Server:
             self.generation += 1
 
     def _dial(self) -> Line:
-        return Line.connect(**cast("Any", self._parameters), autocommit=True)
+        return Line.connect(**cast("Any", self._parameters), autocommit=True, cursor_factory=_Cursor)
 
     def _connect(self, role: Role) -> sa.Connection:
         try:
@@ -196,21 +218,29 @@ class Session:
         self._connection: sa.Connection | None = None
         self._generation = 0
 
-    def read(self, work: Callable[[sa.Connection], T], on_detour: Callable[[], None] | None = None) -> T:
+    def read(
+        self,
+        work: Callable[[sa.Connection], T],
+        on_detour: Callable[[], None] | None = None,
+        *,
+        kind: object = None,
+    ) -> T:
         """Run `work` inside one snapshot that is taken at its first statement, once more if the connection was dead.
 
+        A single statement is a snapshot by itself: two messages to the server less. `kind` tells readings apart by the
+        number of their statements, and those that turn out to need a transaction are run again in one. None: unknown.
         Raises what `work` raises, `Unavailable`, `StorageFull`.
         """
         was_open = self._is_open()
         try:
-            return self._read(work)
+            return self._read(work, kind)
         except _Broken as error:
             if not was_open:
                 raise error.reason from error.reason.__cause__
         if on_detour is not None:
             on_detour()
         try:
-            return self._read(work)
+            return self._read(work, kind)
         except _Broken as error:
             raise error.reason from error.reason.__cause__
 
@@ -274,16 +304,22 @@ class Session:
         self.close()
         self._server.distrust()
 
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+    def _read(self, work: Callable[[sa.Connection], T], kind: object) -> T:
         try:
             connection = self._open()
-            line = line_of(connection)
-            line.execute(self._role.begin.encode())
-            try:
-                return work(connection)
-            finally:
-                if not self.is_broken():
-                    line.execute(b"ROLLBACK")
+            if kind is not None and kind not in self._server.longer:
+                line, line.is_single, line.statements = line_of(connection), True, 0
+                try:
+                    result = work(connection)
+                except Exception:
+                    if line.statements <= 1:
+                        raise
+                finally:
+                    line.is_single = False
+                if line.statements <= 1:
+                    return result
+                self._server.longer.add(kind)
+            return self._read_in_transaction(work, connection)
         except (sa.exc.DBAPIError, psycopg.Error) as error:
             is_broken = self.is_broken()
             result = self.failure(error)
@@ -294,6 +330,15 @@ class Session:
             if self.is_broken():  # cancelled while a statement ran
                 self.close()
             raise
+
+    def _read_in_transaction(self, work: Callable[[sa.Connection], T], connection: sa.Connection) -> T:
+        line = line_of(connection)
+        line.execute(self._role.begin.encode())
+        try:
+            return work(connection)
+        finally:
+            if not self.is_broken():
+                line.execute(b"ROLLBACK")
 
     def _open(self) -> sa.Connection:
         if self._connection is None:
@@ -330,10 +375,11 @@ def _setup(role: Role, version: int) -> str:
         "lock_timeout": _ms(role.lock_s),
         "idle_in_transaction_session_timeout": _ms(role.pause_s),
         "jit": "off",  # no statement of ours is worth compiling
+        "default_transaction_read_only": "on" if "READ ONLY" in role.begin else None,
     }
     if version >= _CHECKS_CLIENTS:
         settings["client_connection_check_interval"] = "1000"
-    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items() if value)
     # Acknowledged means durable: a server that answers before is told not to.
     durable = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     return f"SELECT {calls}; {durable}"

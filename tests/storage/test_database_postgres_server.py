@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import psycopg
@@ -66,6 +67,68 @@ def test_a_snapshot_can_neither_write_nor_change(server: Server, reader: Session
     with pytest.raises(Unavailable, match="cannot be written"):
         reader.read(lambda tx: insert(tx, "one"))
     assert reader.read(count) == 1
+
+
+def test_one_statement_needs_no_transaction_and_cannot_write(server: Server, reader: Session) -> None:
+    """A reading of one statement is not run again, and is refused what a snapshot is refused."""
+    runs: list[str] = []
+
+    def once(tx: sa.Connection) -> int:
+        runs.append(str(tx.execute(sa.text("SELECT pg_current_xact_id_if_assigned()")).scalar()))
+        return len(runs)
+
+    assert [reader.read(once, kind="once") for _ in range(3)] == [1, 2, 3]
+    assert server.longer == set()
+    with pytest.raises(Unavailable, match="cannot be written"):
+        reader.read(lambda tx: insert(tx, "one"), kind="insert")
+    assert reader.read(count, kind="count") == 0
+
+
+def test_several_statements_see_one_snapshot_from_the_first_time(
+    server: Server, reader: Session, rows_url: str
+) -> None:
+    """A reading that turns out to need a transaction is run again in one, and in one at once from then on."""
+    runs: list[int] = []
+
+    def twice(tx: sa.Connection) -> tuple[int, int]:
+        runs.append(1)
+        before = count(tx)
+        with psycopg.connect(rows_url) as stranger:
+            stranger.execute("INSERT INTO leases (name, holder, expires_at) VALUES (%s, '', 0)", [f"x{len(runs)}"])
+        return before, count(tx)
+
+    assert reader.read(twice, kind="twice") == (1, 1)
+    assert (len(runs), server.longer) == (2, {"twice"})
+    assert reader.read(twice, kind="twice") == (2, 2)
+    assert len(runs) == 3
+
+
+def test_a_reading_that_hides_its_second_statement_is_run_again_too(reader: Session) -> None:
+    """Whatever a function does about an error, it never gets half an answer."""
+
+    def hiding(tx: sa.Connection) -> list[int]:
+        seen = [count(tx)]
+        with suppress(Exception):
+            seen.append(count(tx))
+        return seen
+
+    assert reader.read(hiding, kind="hiding") == [0, 0]
+
+
+def test_an_error_of_a_reading_is_its_own(reader: Session) -> None:
+    """What a function raises is raised as it is, before or after its statements, and the connection goes on."""
+    mine = LookupError("mine")
+
+    def fail(tx: sa.Connection, statements: int) -> None:
+        for _ in range(statements):
+            count(tx)
+        raise mine
+
+    for statements in (0, 1, 2):
+        with pytest.raises(LookupError) as caught:
+            reader.read(lambda tx, statements=statements: fail(tx, statements), kind=statements)  # type: ignore[misc]
+        assert caught.value is mine
+    assert reader.read(count, kind="count") == 0
 
 
 def test_a_statement_that_takes_too_long_is_stopped(server: Server) -> None:
