@@ -24,6 +24,8 @@ def taken(case: Case) -> set[str]:
         ("blob-get-warm-1", {"sluice", "docker-registry", "docker-registry-open", "nginx"}),
         ("push-monolithic-1", {"sluice", "docker-registry", "docker-registry-open"}),
         ("blob-get-workers", {"sluice", "sluice-2-workers"}),
+        ("s3-push-small", {"sluice-s3", "docker-registry-s3"}),
+        ("s3-pull-warm-8", {"sluice-s3", "docker-registry-s3", "sluice"}),
     ],
 )
 def test_a_case_takes_who_has_what_it_needs(case: str, names: set[str]) -> None:

@@ -7,7 +7,7 @@ from bench.cases.case import Scale, suits
 from bench.cases.catalog import all_cases
 from bench.contenders.url import Url
 from bench.sets import CaseSet, NothingToRun, parts
-from bench.targets import TARGETS
+from bench.targets import BUCKET_TARGETS, TARGETS
 
 
 def chosen(case_set: CaseSet, **words: object) -> list[tuple[list[str], list[str]]]:
@@ -72,3 +72,12 @@ def test_what_fits_nothing_is_told(words: dict[str, object], why: str) -> None:
     """With what there is."""
     with pytest.raises(NothingToRun, match=why):
         chosen(CaseSet.FIGURES, **words)
+
+
+def test_the_set_of_buckets_has_every_such_case_and_whom_they_meet() -> None:
+    """Ours over a bucket, the peer over the same, and ours over a directory for comparison."""
+    ((cases, contenders),) = chosen(CaseSet.S3, names=["sluice", "sluice-s3"])
+
+    assert cases == [case.name for case in all_cases(Scale.QUICK) if case.name.startswith("s3-")]
+    assert set(cases) >= {target.case for target in BUCKET_TARGETS}
+    assert contenders == ["sluice", "sluice-s3"]

@@ -1,13 +1,15 @@
 """The promises as data, and what becomes of them in a report."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench.cases.case import Scale
 from bench.cases.catalog import all_cases
 from bench.contenders.catalog import all_contenders
-from bench.records import Target
-from bench.targets import TARGETS, verdicts
-from tests.bench.reports import SAMPLE
+from bench.records import Target, Unit
+from bench.targets import BUCKET_TARGETS, TARGETS, verdicts
+from tests.bench.reports import SAMPLE, measured
 
 
 def outcome(target: Target) -> bool | None:
@@ -41,6 +43,18 @@ def test_every_target_is_about_a_case_and_contenders_that_there_are() -> None:
     cases = {case.name for case in all_cases(Scale.FULL)}
     names = {each.name for each in all_contenders()}
 
-    assert {target.case for target in TARGETS} <= cases
-    assert {target.contender for target in TARGETS} | {target.peer for target in TARGETS if target.peer} <= names
-    assert all(target.at_most is not None or target.at_least is not None for target in TARGETS)
+    targets = (*TARGETS, *BUCKET_TARGETS)
+    assert {target.case for target in targets} <= cases
+    assert {target.contender for target in targets} | {target.peer for target in targets if target.peer} <= names
+    assert all(target.at_most is not None or target.at_least is not None for target in targets)
+
+
+def test_a_report_is_held_against_the_tables_that_it_is_about() -> None:
+    """A run over buckets does not miss what only the other one measures, and the other way round."""
+    bucket = replace(SAMPLE, measurements=[measured("s3-push-small", "sluice-s3", 1, 1.0, unit=Unit.GIB)])
+    both = replace(SAMPLE, measurements=[*SAMPLE.measurements, *bucket.measurements])
+
+    assert tuple(each.target for each in verdicts(SAMPLE)) == TARGETS
+    assert tuple(each.target for each in verdicts(bucket)) == BUCKET_TARGETS
+    assert tuple(each.target for each in verdicts(both)) == (*TARGETS, *BUCKET_TARGETS)
+    assert tuple(each.target for each in verdicts(replace(SAMPLE, measurements=[]))) == TARGETS

@@ -13,7 +13,8 @@ from bench.processes import Cores
 pytestmark = pytest.mark.slow
 
 FREE = Cores(frozenset(), frozenset())
-CONTENDERS = {each.name: each for each in all_contenders() if Trait.MANY_CORES not in each.traits}
+APART = {Trait.MANY_CORES, Trait.BUCKET}  # those on buckets: test_on_bucket.py
+CONTENDERS = {each.name: each for each in all_contenders() if not APART & each.traits}
 
 
 @pytest.fixture(params=CONTENDERS)

@@ -84,3 +84,21 @@ def test_the_page_of_benchmarks_has_all_places() -> None:
 
     assert [text.count(f"<!-- bench:begin {name} -->\n") for name in ("run", "targets", "plots", "tables")] == [1] * 4
     assert text.count("<!-- bench:end -->") == 4
+
+
+def test_a_section_is_filled_alone(tmp_path: Path) -> None:
+    """A page may hold two reports; plots of a section have a folder of their own."""
+    path = tmp_path / "page.md"
+    path.write_text(PAGE + "<!-- bench:begin s3-tables -->\nnone yet\n<!-- bench:end -->\n", encoding="utf-8")
+
+    markdown.fill(SAMPLE, path, "s3")
+    only_section = path.read_text(encoding="utf-8")
+    markdown.fill(SAMPLE, path)
+    both = path.read_text(encoding="utf-8")
+
+    assert only_section.startswith(PAGE)
+    assert "none yet" not in only_section
+    assert "| `blob-get-warm-1` | nginx |" in only_section
+    assert both.endswith(only_section.removeprefix(PAGE))
+    with pytest.raises(NoPlace, match="no marks"):
+        markdown.fill(SAMPLE, path, "other")
