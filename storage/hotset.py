@@ -158,7 +158,7 @@ class HotSet:
                 if descriptor is not None or growing is None:
                     _drop(growing)
                     return descriptor
-                if not self._room.take(name.size_bytes, now=self._clock()):
+                if not self._room.take(name.size_bytes, now=self._clock(), growing=name):
                     _drop(growing)
                     self._refused += 1
                     return None

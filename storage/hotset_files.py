@@ -37,6 +37,8 @@ WANTED_AGAIN_MODE: Final = 0o544
 DAMAGED_MODE: Final = 0o000
 # How often a path may name another file than the one that was just locked; a guess, once was never exceeded.
 _LOCK_ATTEMPTS: Final = 16
+# Times of use are set by hand: a kernel that sets them on reading, too (relatime), would blur them.
+_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _NAME: Final = re.compile(r"(?P<place>[0-9a-f]{40})\.(?P<hex>[0-9a-f]{64})\.(?P<size>[0-9]{1,19})")
 
 
@@ -142,7 +144,7 @@ def open_kept(layout: HotSetLayout, name: FileName, *, now: float, touch_s: floa
     """
     path = layout.kept_path(name)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return None
     try:
@@ -170,7 +172,7 @@ def mark_used(descriptor: int, *, now: float) -> None:
 def lock_unused(path: Path) -> int | None:
     """A descriptor that holds the only lock on the file; None if somebody uses it, or if it is gone."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError:
         return None
     try:
@@ -308,8 +310,7 @@ class GrowingFile:
 
 
 def _open_growing(path: Path) -> int:
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | flags, durable.NEW_FILE_MODE)
+        return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, durable.NEW_FILE_MODE)
     except PermissionError:
-        return os.open(path, os.O_RDONLY | flags)  # verified already, and we are not root
+        return os.open(path, os.O_RDONLY | _FLAGS)  # verified already, and we are not root

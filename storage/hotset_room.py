@@ -56,14 +56,17 @@ class Room:
         self.evicted_files = 0
         self.evicted_bytes = 0
 
-    def take(self, size_bytes: int, *, now: float) -> bool:
-        """Reserve room for a file that will have so many bytes, others make way for it; False if there is none."""
+    def take(self, size_bytes: int, *, now: float, growing: FileName | None = None) -> bool:
+        """Reserve room for a file that will have so many bytes, others make way for it; False if there is none.
+
+        `growing`: its name, if it is in the directory already.
+        """
         if time.monotonic() < self._full_until:
             return False
         with self._ledger() as ledger:
             used = _read(ledger)
             if self._lacking(used, size_bytes) > 0:
-                used = self._make_room(size_bytes, now=now)
+                used = self._make_room(size_bytes, now=now, growing=growing)
                 if self._lacking(used, size_bytes) > 0:
                     _write(ledger, used)
                     self._full_until = time.monotonic() + _PATIENCE_S
@@ -102,8 +105,8 @@ class Room:
 
     # --- making room ------------------------------------------------------------------------------------------------
 
-    def _make_room(self, size_bytes: int, *, now: float) -> int:
-        census = self._census()
+    def _make_room(self, size_bytes: int, *, now: float, growing: FileName | None = None) -> int:
+        census = self._census(apart_from=growing)
         used = census.kept_bytes + census.growing_bytes
         lacking = self._lacking(used, size_bytes)
         if lacking <= 0:
@@ -112,14 +115,14 @@ class Room:
             lacking += int(self._capacity_bytes * _SLACK_SHARE)
         return used - self._evict(census.kept, lacking, now=now)
 
-    def _census(self) -> _Census:
+    def _census(self, *, apart_from: FileName | None) -> _Census:
         kept = []
         for path, name in self._layout.walk_kept():
             with suppress(FileNotFoundError):
                 found = _look(path, name)
                 if found is not None:
                     kept.append(found)
-        growing = sum(name.size_bytes for _, name in self._layout.walk_growing())
+        growing = sum(name.size_bytes for _, name in self._layout.walk_growing() if name != apart_from)
         return _Census(kept, sum(each.size_bytes for each in kept), growing)
 
     def _evict(self, kept: list[_Kept], lacking: int, *, now: float) -> int:
@@ -128,7 +131,7 @@ class Room:
         in_use = []
         for each in self._in_order(kept):
             if freed >= lacking:
-                return freed
+                break
             descriptor = lock_unused(each.path)
             if descriptor is None:
                 in_use.append(each)

@@ -74,6 +74,7 @@ class Scrub:
         self._clock = clock
         self._good: list[BlobRecord] = []
         self._began = 0.0
+        self._share_bytes = 0
         self.report = ScrubReport()
         """Of the run that is on, or of the last one; grows while it runs."""
 
@@ -83,7 +84,7 @@ class Scrub:
         Cancelling it loses at most what was not written down yet, and nothing is left half done.
         """
         self.report = ScrubReport()
-        self._began = trio.current_time()
+        self._began, self._share_bytes = trio.current_time(), 0
         since = self._now() - self._settings.period_s
         every, done = await self._database.survey(verification.totals, since=since)
         due = math.ceil(every * self._settings.period_s / self._settings.cycle_s) - done
@@ -104,7 +105,7 @@ class Scrub:
         return int(self._clock())
 
     def _goes_on(self) -> bool:
-        return self.report.read_bytes < self.report.due_bytes and self.report.is_complete
+        return self._share_bytes < self.report.due_bytes and self.report.is_complete
 
     async def _look(self, blob: BlobRecord) -> None:
         self.report.blobs += 1
@@ -119,6 +120,7 @@ class Scrub:
         except Unavailable as error:
             self.report.troubles.append(f"{blob.stored.key}: {error}")
             return
+        self._share_bytes += blob.stored.stored_bytes
         if detail is not None:
             await self._damaged(blob, detail)
             return
