@@ -14,8 +14,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from gateway.jobs import Job, run, take_turn
-from storage import Database, SqliteDatabase, Unavailable
-from storage.metadata import leases
+from storage import Database, PostgresDatabase, SqliteDatabase, Transaction, Unavailable
+from storage.metadata import clock, leases, tables
 
 NOW = 1_800_000_000
 HOUR = 3600
@@ -405,3 +405,45 @@ async def test_a_run_whose_lease_cannot_be_renewed_ends_before_it(
         assert ran == [False]
 
     assert {event["event"] for event in events} == {"job_lease_failed", "job_lease_lost"}
+
+
+# --- replicas over one server --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_a_replica_whose_clock_is_wrong_takes_no_lease(postgres_url: str) -> None:
+    """Leases are measured by the server's clock: neither a late nor an early replica runs what another one runs."""
+    work, early, late = Work(lasts_s=HOUR), Clock(NOW + 1000 * HOUR), Clock(0)
+    async with PostgresDatabase(postgres_url) as one, PostgresDatabase(postgres_url) as two:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn, work, one, early, "one")
+            await work.started.wait()
+            assert not await turn(Work(fails=True), two, late, "two")
+            assert not await turn(Work(fails=True), two, early, "two")
+            nursery.cancel_scope.cancel()
+        work.lasts_s = 0
+        assert await turn(work, two, late, "two")
+        assert not await turn(work, one, early, "one")
+
+
+@pytest.mark.slow
+async def test_a_replica_that_died_is_succeeded(postgres_url: str) -> None:
+    """Its lease ends by the server's clock within 20 s of its last renewal; until then nobody runs the job."""
+    work = Work()
+
+    def expire(tx: Transaction, seconds: int) -> None:
+        values = {"expires_at": tables.leases.c.expires_at - seconds}
+        tx.execute(tables.leases.update().values(values))
+
+    async with PostgresDatabase(postgres_url) as database:
+
+        def take(tx: Transaction) -> bool:
+            now = clock.now(tx, lambda: 0)
+            return leases.take(tx, "garbage", holder="dead", now=now, lifetime_s=LEASE_S)
+
+        assert await database.transaction(take)
+        assert not await turn(work, database, Clock())
+        await database.transaction(expire, LEASE_S - 10)  # as if so many seconds had passed
+        assert not await turn(work, database, Clock())
+        await database.transaction(expire, 10)
+        assert await turn(work, database, Clock())
