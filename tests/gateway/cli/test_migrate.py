@@ -2,16 +2,21 @@
 
 import os
 import pty
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gateway.access.sealing import load_or_create_key
-from tests.gateway.cli.command import Outcome, Sluice
+from tests.gateway.cli.command import Outcome, Sluice, run
 from tests.gateway.cli.images import ask, image, push, sha256
+from tests.servers.bucket_server import S3Server
+from tests.servers.processes import wait_until
 
 pytestmark = pytest.mark.slow  # images are pushed, and each command opens the installation anew
 
@@ -184,3 +189,84 @@ def test_an_old_installation_without_its_volume_is_told(old: Sluice, new: New, d
 
     assert (outcome.code, outcome.out) == (1, "")
     assert ("no installation in" if directory == "data" else "but the database knows 2 blobs") in outcome.err
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, empty_postgres_url: str, radosgw: S3Server, bucket: str) -> Path:
+    """A file for an installation in PostgreSQL and a bucket."""
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        f'[storage]\ndata = "{tmp_path}/cluster"\ndatabase_url = "{empty_postgres_url}"\n'
+        f'[storage.storages.default]\nkind = "s3"\nbucket = "{bucket}"\nendpoint_url = "{radosgw.endpoint}"\n'
+        f'access_key_id = "{radosgw.access_key_id}"\nsecret_access_key = "{radosgw.secret_access_key}"\n'
+    )
+    return file
+
+
+def test_to_a_cluster_and_back(old: Sluice, new: New, cluster: Path, radosgw: S3Server, bucket: str) -> None:
+    """From SQLite and a directory to PostgreSQL and a bucket, twice, and from there to a directory again."""
+    first = old.good("migrate", "--to", str(cluster), "--verify")
+    push(old.data, "team/images/app", "1.1", b"another layer")
+    second = old.good("migrate", "--to", str(cluster))
+    checked = run("fsck", "--config", str(cluster))
+    back = run("migrate", "--config", str(cluster), "--to", str(new.file))
+
+    assert first.out.startswith("copied 2 blobs")
+    assert second.out.startswith("copied 1 blobs (13 B), 2 were there already")
+    assert checked.out == "checked 3 blobs (19.5 KiB), found 0 problems\n"
+    assert back.out.startswith("copied 3 blobs (19.5 KiB), 0 were there already")
+    assert len(radosgw.objects(bucket, "blobs/")) == len(radosgw.objects(bucket, "markers/")) == 3
+    assert radosgw.objects(bucket, "staging/") == {}
+    assert new.layer() == (200, LAYER)
+    for tag, layer in (("1.0", LAYER), ("1.1", b"another layer")):
+        assert ask(new.data, "GET", f"{PLACE}/manifests/{tag}") == (200, image(layer))
+
+
+def test_a_lost_database_is_rebuilt_from_the_bucket(old: Sluice, cluster: Path, tmp_path: Path) -> None:
+    """All blobs are known again by listing the markers, and moving the same images again copies nothing."""
+    old.good("migrate", "--to", str(cluster))
+    lost = tmp_path / "rebuilt.toml"
+    lines = [line for line in cluster.read_text().splitlines() if not line.startswith("database_url")]
+    lost.write_text("\n".join(lines))
+    (tmp_path / "cluster" / "sluice.db").touch(mode=0o600)
+    assert run("migrate", "--config", str(lost)).code == 0
+
+    rebuilt = run("fsck", "--config", str(lost), "--rebuild")
+    verified = run("fsck", "--config", str(lost), "--rebuild", "--verify")
+    moved = old.good("migrate", "--to", str(lost), "--replace")
+
+    assert rebuilt.out == "looked at 2 objects: 2 rows made, 0 healed, 0 needed none\n"
+    assert verified.out == "looked at 2 objects: 0 rows made, 0 healed, 2 needed none\n"
+    assert moved.out.startswith("copied 0 blobs (0 B), 2 were there already")
+    assert run("fsck", "--config", str(lost)).code == 0
+
+
+def test_a_killed_move_goes_on(sluice: Sluice, new: New) -> None:
+    """What had arrived is not copied again, and nothing of the rest is left behind."""
+    layers = [bytes([number]) * (8 << 20) for number in range(10)]
+    for number, layer in enumerate(layers):
+        push(sluice.data, "team/images/app", f"v{number}", layer)
+    words = [sys.executable, "-m", "gateway", "migrate", "--data", str(sluice.data), "--to", str(new.file)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as move:
+        assert wait_until(lambda: blobs_in(new.data) >= 2, 60)
+        move.kill()
+    killed_at = blobs_in(new.data)
+
+    outcome = sluice.good("migrate", "--to", str(new.file))
+
+    found = re.match(r"copied (\d+) blobs .*, (\d+) were there already", outcome.out)
+    assert found is not None
+    assert (int(found[1]) + int(found[2]), int(found[2])) == (11, killed_at)
+    assert 2 <= killed_at < 11
+    assert Sluice(new.data).good("fsck").code == 0
+    files = [path for path in (new.data / "storages" / "default" / "staging").rglob("*") if path.is_file()]
+    assert files == []
+
+
+def blobs_in(data: Path) -> int:
+    """How many blobs an installation has on record; 0 while it has no tables."""
+    try:
+        with closing(sqlite3.connect(f"file:{data}/sluice.db?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT count(*) FROM blobs").fetchone()[0])
+    except sqlite3.Error:
+        return 0
