@@ -27,6 +27,7 @@ _CONNECT_S: Final = 3  # of patience with a server that does not answer, for eac
 _RETRY_S: Final = 0.25  # between two attempts to reach a server that cannot be reached
 _GRACE_S: Final = 1.0  # for the answer to arrive after the server should have ended the statement
 _LOOK_S: Final = 0.1  # between two looks at the clock and at cancellation while a statement runs
+_STATEMENTS: Final = 512  # prepared statements that a connection keeps; Sluice has about 250
 _CHECKS_CLIENTS: Final = 140_000  # the first version that notices a client that left while it computes
 # A peer that vanished without a word is noticed within these, if nothing is awaited from it.
 _KEEPALIVE: Final = {
@@ -199,6 +200,7 @@ class Server:
         try:
             line = line_of(connection)
             line.answer_s = role.statement_s + _GRACE_S
+            line.prepared_max = _STATEMENTS
             line.execute(_setup(role, line.info.server_version).encode())
         except (sa.exc.DBAPIError, psycopg.Error) as error:
             connection.invalidate()
