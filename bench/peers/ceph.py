@@ -73,7 +73,7 @@ rgw_gc_processor_period = 5
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a cluster lies and what it is like; `folder` must not exist yet, `port` is the first of `PORTS` free ones.
+    """Where a cluster lies and what it is like; `folder` is new, `port` is the first of `PORTS` free ones.
 
     `store`: `memstore` takes 2.2 times its bytes in memory, `bluestore` a sparse file. `certificate`: a PEM file with
     key and chain, for https on the second port. `day_s`: how many seconds a day of a lifecycle rule lasts.
