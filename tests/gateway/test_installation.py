@@ -1,5 +1,7 @@
 """Database and stores are opened as the settings say, and what is wrong with one is said with what to do."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,22 @@ def test_the_settings_choose_the_database(tmp_path: Path) -> None:
 
     assert isinstance(database_of(settings_of(tmp_path)), SqliteDatabase)
     assert isinstance(database_of(served), PostgresDatabase)
+
+
+def test_the_extra_for_postgresql_is_named_where_it_is_missing() -> None:
+    """Whoever installed without it reads what to install; SQLite needs nothing of it."""
+    script = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from gateway.config import Settings\n"
+        "from gateway.installation import database_of\n"
+        "database_of(Settings())\n"
+        "database_of(Settings.model_validate({'storage': {'database_url': 'postgresql://u:hush@127.0.0.1/d'}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("PostgreSQL needs psycopg: install sluice-gateway[postgres]")
+    assert "hush" not in done.stderr
 
 
 async def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:

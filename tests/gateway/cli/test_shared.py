@@ -86,6 +86,15 @@ def test_another_secret_key_is_refused_by_commands_that_open_all(sluice: Sluice,
     assert "give every replica the same, in access.secret_key" in outcome.err
 
 
+def test_a_replica_that_cannot_open_all_says_what_it_is(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Not the data directory is at fault when a service does not answer."""
+    nowhere = environment | {"SLUICE_STORAGE__STORAGES__DEFAULT__ENDPOINT_URL": "http://127.0.0.1:1"}
+    replica = Served(tmp_path / "replica", environment=nowhere)
+
+    with pytest.raises(AssertionError, match=r"Error: cannot open the installation: bucket .*no connection to"):
+        replica.start()
+
+
 def test_a_server_that_is_away_is_one_clear_line(sluice: Sluice, environment: dict[str, str]) -> None:
     """Without the password, and without a stack."""
     nowhere = environment | {"SLUICE_STORAGE__DATABASE_URL": "postgresql://sluice:hush@127.0.0.1:1/rows"}

@@ -1,5 +1,6 @@
 """External addresses and client addresses: believed from whom, in which order, in which form."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config import Server
-from gateway.edge.address import AddressRules, BadHost, External, UnknownHost, client_address, external
+from gateway.edge.address import AddressRules, BadHost, External, UnknownHost, client_address, external, is_within
 
 PROXY = "10.0.0.1"
 STRANGER = "203.0.113.9"
@@ -300,3 +301,23 @@ def test_a_host_that_nobody_could_use_names_its_field(server: dict[str, Any], fi
     """Told at the start, not at the first request."""
     with pytest.raises(ValueError, match=field):
         AddressRules.of(Server(**server))
+
+
+@pytest.mark.parametrize(
+    ("client", "inside"),
+    [
+        ("198.51.100.7", True),
+        ("198.51.101.7", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+        ("::ffff:198.51.100.7", True),
+        ("unknown", False),
+        ("", False),
+    ],
+)
+def test_a_client_lies_in_a_network_or_not(client: str, *, inside: bool) -> None:
+    """Of either family, as whatever `client_address` gives; nobody lies in no network."""
+    networks = (ip_network("198.51.100.0/24"), ip_network("2001:db8::/32"))
+
+    assert is_within(client, networks) is inside
+    assert not is_within(client, ())
