@@ -13,10 +13,10 @@ from storage.errors import BlobUnknown, Damaged
 from storage.s3 import S3Store
 from storage.s3_keys import ObjectName, segment_key
 from tests.servers.bucket_server import S3Server
-from tests.storage.blobstore_contract import BlobStoreContract
+from tests.storage.bucket_contract import BucketContract
 from tests.storage.bucket_place import BucketPlace, place_in
 from tests.storage.buckets import settings_for
-from tests.storage.place import LARGE, SMALL, Place, content_of, objects_of, put
+from tests.storage.place import LARGE, SMALL, content_of, objects_of, put
 from tests.storage.test_s3_bucket import fetch
 
 pytestmark = pytest.mark.slow
@@ -24,39 +24,22 @@ DAY_S = 86400
 
 
 @pytest.fixture(scope="module")
-def shared(radosgw: S3Server) -> str:
+def server(radosgw: S3Server) -> S3Server:
+    """The service."""
+    return radosgw
+
+
+@pytest.fixture(scope="module")
+def shared(server: S3Server) -> str:
     """A bucket for all tests of this file, each below its own prefix."""
-    return radosgw.new_bucket()
+    return server.new_bucket()
 
 
-class OfBuckets(BlobStoreContract):
-    """The contract; `WAY` says how the service is spoken to."""
-
-    WAY = "http"
-
-    @pytest.fixture
-    async def place(
-        self, radosgw: S3Server, shared: str, database: Database, tmp_path: Path
-    ) -> AsyncIterator[BucketPlace]:
-        """A prefix of its own."""
-        async with place_in(radosgw, settings_for(radosgw, shared, self.WAY), database, tmp_path) as place:
-            yield place
-
-    async def test_scan_lists_damaged_objects(self, place: Place) -> None:
-        """A damaged object is listed as it was published: the markers are listed, and only reading finds the damage."""
-        store = await place.open()
-        healthy, damaged = await put(store, "healthy", LARGE), await put(store, "damaged", LARGE)
-        await place.cut(damaged.key, 40)
-        assert await objects_of(store) == {healthy.key: healthy, damaged.key: damaged}
-        with pytest.raises(Damaged):
-            await store.stat(damaged.key)
-
-
-class TestOverHttp(OfBuckets):
+class TestOverHttp(BucketContract):
     """The contract, over http."""
 
 
-class TestOverHttps(OfBuckets):
+class TestOverHttps(BucketContract):
     """The contract, over https."""
 
     WAY = "https"
