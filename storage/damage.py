@@ -107,10 +107,10 @@ class DamageReports:
         if detail is None:
             self.doubted += 1
             return False
+        images = await self._database.survey(garbage.images_of, blob.id)
         if not await set_aside(self._database, self._content, blob, now=int(self._clock())):
             return False
         self.confirmed += 1
         if self._tell is not None:
-            images = await self._database.survey(garbage.images_of, blob.id)
             self._tell(FoundDamage(self._storage, stored, detail, tuple(images)))
         return True

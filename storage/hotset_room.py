@@ -65,9 +65,10 @@ class Room:
             return False
         with self._ledger() as ledger:
             used = _read(ledger)
-            if self._lacking(used, size_bytes) > 0:
-                used = self._make_room(size_bytes, now=now, growing=growing)
-                if self._lacking(used, size_bytes) > 0:
+            promised = size_bytes + self._unwritten(apart_from=growing)
+            if self._lacking(used, size_bytes, promised) > 0:
+                used = self._make_room(size_bytes, promised, now=now, growing=growing)
+                if self._lacking(used, size_bytes, promised) > 0:
                     _write(ledger, used)
                     self._full_until = time.monotonic() + _PATIENCE_S
                     return False
@@ -83,7 +84,7 @@ class Room:
     def recount(self, *, now: float) -> int:
         """Set the count right by looking, and make room if there is too much; gives the bytes that are used."""
         with self._ledger() as ledger:
-            used = self._make_room(0, now=now)
+            used = self._make_room(0, 0, now=now)
             _write(ledger, used)
         self._full_until = 0.0
         return used
@@ -92,12 +93,24 @@ class Room:
         """Whether less is free on the disk than must stay free."""
         return self._free_bytes() < self._reserve_bytes
 
-    def _lacking(self, used: int, size_bytes: int) -> int:
-        """How many bytes must go before so many may come: for the capacity, and for the disk."""
+    def _lacking(self, used: int, size_bytes: int, promised: int) -> int:
+        """How many bytes must go before `size_bytes` may come: for the capacity, and for the disk.
+
+        `promised`: what will be written altogether, by everybody who fills.
+        """
         return max(
             used + size_bytes - self._capacity_bytes,
-            self._reserve_bytes + size_bytes - self._free_bytes(),
+            self._reserve_bytes + promised - self._free_bytes(),
         )
+
+    def _unwritten(self, *, apart_from: FileName | None) -> int:
+        """What is missing of the growing files; there are as many as fills."""
+        missing = 0
+        for path, name in self._layout.walk_growing():
+            with suppress(FileNotFoundError):
+                if name != apart_from:
+                    missing += max(0, name.size_bytes - path.lstat().st_size)
+        return missing
 
     def _free_bytes(self) -> int:
         found = os.statvfs(self._layout.root)
@@ -105,10 +118,10 @@ class Room:
 
     # --- making room ------------------------------------------------------------------------------------------------
 
-    def _make_room(self, size_bytes: int, *, now: float, growing: FileName | None = None) -> int:
+    def _make_room(self, size_bytes: int, promised: int, *, now: float, growing: FileName | None = None) -> int:
         census = self._census(apart_from=growing)
         used = census.kept_bytes + census.growing_bytes
-        lacking = self._lacking(used, size_bytes)
+        lacking = self._lacking(used, size_bytes, promised)
         if lacking <= 0:
             return used
         if used + size_bytes > self._capacity_bytes:

@@ -141,13 +141,13 @@ class Scrub:
         return bool(rows) and rows[0].stored.key == blob.stored.key and rows[0].damaged_at is None
 
     async def _damaged(self, blob: BlobRecord, detail: str) -> None:
+        images = await self._database.survey(garbage.images_of, blob.id)
         try:
             if not await set_aside(self._database, self._content, blob, now=self._now()):
                 return
         except StorageError as error:
             self.report.troubles.append(f"{blob.stored.key}: {detail}, but it could not be put aside: {error}")
             return
-        images = await self._database.survey(garbage.images_of, blob.id)
         name = self._content.storage_names().get(blob.storage_id, "")
         self.report.damaged.append(FoundDamage(name, blob.stored, detail, tuple(images)))
 

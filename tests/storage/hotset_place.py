@@ -85,7 +85,11 @@ class OddStore(MemoryStore):
         async with super().open(stored, span) as reader:
             with trio.CancelScope():
                 self.behaviour.opened.append(span)
-                yield _OddReader(reader, span, stored.digest, self.behaviour)
+                odd = _OddReader(reader, span, stored.digest, self.behaviour)
+                try:
+                    yield odd
+                finally:
+                    await odd.aclose()
 
 
 class _OddReader:
@@ -94,12 +98,21 @@ class _OddReader:
         self._span = span
         self._digest = digest
         self._behaviour = behaviour
+        self._chunks: AsyncGenerator[bytes, None] | None = None
 
     @property
     def file(self) -> OpenFile | None:
         return None
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    def chunks(self) -> AsyncIterator[bytes]:
+        self._chunks = self._give()
+        return aiter(self._chunks)
+
+    async def aclose(self) -> None:
+        if self._chunks is not None:
+            await self._chunks.aclose()
+
+    async def _give(self) -> AsyncGenerator[bytes, None]:
         position, how = self._span.start, self._behaviour
         async for right in self._reader.chunks():
             chunk = right
