@@ -24,10 +24,10 @@ from storage.s3_bucket import Bucket
 from storage.s3_keys import ObjectName, blob_key
 from storage.s3_staging_state import Part, StagingState, Whole
 from storage.s3_stagings import LIFETIME_S, NUMBERS, Hold, Stagings
+from storage.s3_strays import COPIED_PART_BYTES, adopt_strays, extract
 from storage.transfer.payload import EMPTY, Payload
 
 _RENEW_S: Final = LIFETIME_S / 3
-_COPIED_PART_BYTES: Final = 1 << 30  # S3 copies up to 5 GiB at once; smaller ones answer before anybody gets nervous
 _ATTEMPTS: Final = 4  # how often a download is taken up again that breaks within its bytes
 
 Take = Callable[[bytes], Awaitable[None]]
@@ -109,6 +109,15 @@ class Area:
         self.state = self.saved = state
         self.used.clear()
 
+    async def record(self, state: StagingState) -> None:
+        """Write down what is about to be done, so that it may be done; if that fails, it may not."""
+        before, self.state = self.state, state
+        try:
+            await self.save()
+        except BaseException:
+            self.state = before
+            raise
+
     async def _save(self, state: StagingState, *, add: Mapping[int, bytes] | None = None, let_go: bool = False) -> None:
         reserved = self.hold.next_number - 1 if let_go else self.hold.last_number
         try:
@@ -177,7 +186,12 @@ class Area:
 
     def new_name(self, digest: Digest, size_bytes: int) -> ObjectName:
         """A name for an object that is still to be written."""
-        return ObjectName(digest, str(uuid.uuid4()), size_bytes, self.stagings.now())
+        return ObjectName(digest, self.new_id(), size_bytes, self.stagings.now())
+
+    @staticmethod
+    def new_id() -> str:
+        """The id of a new object."""
+        return str(uuid.uuid4())
 
     async def write_whole(self, name: ObjectName, payload: Payload) -> None:
         """Write the bytes as one object whose name the row holds already (`closing`); the store checks the digest."""
@@ -189,21 +203,50 @@ class Area:
         self.adopt(name)
 
     async def complete(self) -> None:
-        """Make the object of its parts, which the row holds already (`closing`).
+        """Make the object of its parts, which the row holds already (`closing`); there is a `whole` then.
 
+        Or parts again, of another upload, if there was junk among them: then it is to be closed once more.
         Raises `UploadUnknown` when the store has dropped the parts: they have to be sent again from the beginning.
         """
         state = self.state
         if not state.closing or state.object_id is None or state.upload_id is None:
             return
-        await self.bucket.complete(
-            blob_key(state.object_id), state.upload_id, [(part.number, part.etag) for part in state.parts]
-        )
+        try:
+            await self._complete(state.object_id, state.upload_id)
+        except UploadUnknown:
+            if not await adopt_strays(self):
+                raise
+            await self.save()
+            await self._complete(state.object_id, state.upload_id)
         self.ended_uploads.add(state.upload_id)
+        if any(part.is_junk for part in self.state.parts):
+            await self._without_junk(state.object_id)
+            return
         size_bytes = state.tail_start
         is_published = state.name is not None and state.name.object_id == state.object_id
         whole = Whole(state.object_id, size_bytes, size_bytes, is_published)
         self.state = replace(state, object_id=None, upload_id=None, parts=(), whole=whole, closing=False)
+
+    async def _complete(self, object_id: str, upload_id: str) -> None:
+        parts = [(part.number, part.etag) for part in self.state.parts]
+        await self.bucket.complete(blob_key(object_id), upload_id, parts)
+
+    async def _without_junk(self, object_id: str) -> None:
+        new_id, upload_id, parts = await extract(self, object_id, self.state.parts)
+        litter = {*self.state.litter, blob_key(object_id)}
+        published = self.state.published
+        if (name := self.state.name) is not None and name.object_id == object_id:
+            published = None
+            litter.add(name.marker)
+        self.state = replace(
+            self.state,
+            object_id=new_id,
+            upload_id=upload_id,
+            parts=parts,
+            closing=False,
+            published=published,
+            litter=tuple(sorted(litter)),
+        )
 
     async def mark(self, name: ObjectName) -> None:
         """Write the marker from which rows are rebuilt."""
@@ -214,9 +257,9 @@ class Area:
         whole = self.state.whole
         if whole is None:
             return
-        object_id = str(uuid.uuid4())
+        object_id = self.new_id()
         upload_id = await self.bucket.create(blob_key(object_id))
-        pieces = -(-whole.size_bytes // _COPIED_PART_BYTES)
+        pieces = -(-whole.size_bytes // COPIED_PART_BYTES)
         edges = [whole.size_bytes * each // pieces for each in range(pieces + 1)]
         parts = []
         for start, stop in pairwise(edges):

@@ -12,6 +12,7 @@ What is durable is the business of `s3_area`; this file knows what is not yet.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import trio
@@ -242,15 +243,8 @@ class S3Staging:
 
     async def _announce(self, digest: Digest, size_bytes: int) -> ObjectName:
         """Note that the bytes are about to be written as an object of this name."""
-        area = self._area
-        name = area.new_name(digest, size_bytes)
-        before = area.state
-        area.state = replace(before, closing=True, published=name.key)
-        try:
-            await area.save()
-        except BaseException:
-            area.state = before
-            raise
+        name = self._area.new_name(digest, size_bytes)
+        await self._area.record(replace(self._area.state, closing=True, published=name.key))
         return name
 
     async def rehash(self, hasher: Hasher) -> None:
@@ -261,10 +255,7 @@ class S3Staging:
             hasher.update(chunk)
             await trio.lowlevel.checkpoint()
 
-        if self._has_parts():
-            await self._freeze()
-            await self._area.save()
-            await self._area.complete()
+        await self._make_readable()
         whole = self._area.state.whole
         if whole is not None and whole.size_bytes == self._offset:
             await self._area.download(blob_key(whole.object_id), self._offset, take)
@@ -272,11 +263,18 @@ class S3Staging:
             await self._open_tail()
             await self._tail.hash_into(hasher)
 
+    async def _make_readable(self) -> None:
+        """Complete the upload, if there is one: nobody can read its parts before."""
+        while self._has_parts():
+            await self._send_all()
+            await self._area.record(replace(self._area.state, closing=True))
+            await self._area.complete()
+
     def _has_parts(self) -> bool:
         return bool(self._area.state.parts) or not self._sender.is_empty
 
-    async def _freeze(self) -> None:
-        """Send everything that is left as the last part: from here on the upload can only be completed."""
+    async def _send_all(self) -> None:
+        """Send everything that is left as the last part, and wait for all: then the upload can be closed."""
         if self._area.state.closing:
             return
         if self._offset > self._area.state.tail_start + self._sender.size_bytes:
@@ -284,7 +282,6 @@ class S3Staging:
             await self._send_tail()
         self._tail.drop()
         await self._merge_parts()
-        self._area.state = replace(self._area.state, closing=True)
 
     async def truncate(self, size_bytes: int) -> None:
         """See `blobstore.Staging.truncate`; ValueError beyond the offset."""
@@ -319,10 +316,7 @@ class S3Staging:
 
     async def _uncover(self, size_bytes: int) -> None:
         """Cut within bytes that are parts already: make them an object, and use its beginning."""
-        if self._has_parts():
-            await self._freeze()
-            await self._area.save()
-            await self._area.complete()
+        await self._make_readable()
         self._tail.drop()
         whole = self._area.state.whole
         if whole is not None and size_bytes:
@@ -354,21 +348,21 @@ class S3Staging:
 
     async def _publish_parts(self, digest: Digest) -> ObjectName:
         area = self._area
-        await self._freeze()
-        name = area.name(digest, area.state.object_id or "", self._offset)
-        if area.state.published != name.key or not area.saved.closing:
-            area.state = replace(area.state, published=name.key)
-            self._keep_hash(self._running)
-            await area.save()
-        await together(area.complete, lambda: area.mark(name))
-        return name
+        while True:
+            await self._send_all()
+            name = area.name(digest, area.state.object_id or "", self._offset)
+            if area.state.published != name.key or not area.state.closing:
+                self._keep_hash(self._running)
+                await area.record(replace(area.state, closing=True, published=name.key))
+            await together(area.complete, partial(area.mark, name))
+            if not self._has_parts():
+                return name
 
     async def _publish_whole(self, digest: Digest, whole: Whole) -> ObjectName:
         area = self._area
         name = area.name(digest, whole.object_id, self._offset)
         if area.state.published != name.key:
-            area.state = replace(area.state, published=name.key, whole=replace(whole, is_published=True))
-            await area.save()
+            await area.record(replace(area.state, published=name.key, whole=replace(whole, is_published=True)))
         await area.mark(name)
         return name
 

@@ -32,11 +32,12 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a multipart upload."""
+    """One part of a multipart upload. `is_junk`: none of our bytes, see `s3_strays`."""
 
     number: int
     size_bytes: int
     etag: str
+    is_junk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class StagingState:
     @property
     def tail_start(self) -> int:
         """Where the bytes begin that are no part yet. A short `whole` is among them."""
-        return sum(part.size_bytes for part in self.parts)
+        return sum(part.size_bytes for part in self.parts if not part.is_junk)
 
     @property
     def head_bytes(self) -> int:
