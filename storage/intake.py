@@ -277,8 +277,10 @@ class Intake:
         if not self.readers:
             self._deserted_at = trio.current_time()
 
-    async def close(self) -> None:
-        """Close the file, once nobody reads and the fill has ended; call it shielded. Safe to be called again."""
+    async def close_unused(self) -> None:
+        """Close the file if nobody reads and the fill has ended; call it shielded, whenever one of the two ends."""
+        if self.readers or not self.has_ended:
+            return
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             await close_descriptor(descriptor, self._hotset.pool)
@@ -303,6 +305,7 @@ class Intakes:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._flying: dict[tuple[HotSet, str], Intake] = {}
+        self._ended = trio.lowlevel.ParkingLot()
         self._source_bytes = self._followed = 0
 
     @classmethod
@@ -324,6 +327,12 @@ class Intakes:
             source_bytes=self._source_bytes + sum(intake.fetched_bytes for intake in flying),
             followed=self._followed,
         )
+
+    async def wait_idle(self) -> None:
+        """Wait until no fill runs, and what ran has been kept or removed."""
+        await trio.lowlevel.checkpoint()
+        while self._flying:
+            await self._ended.park()
 
     def find(self, hotset: HotSet, key: str) -> Intake | None:
         """The intake of this process for a key, if there is one."""
@@ -353,7 +362,8 @@ class Intakes:
             yield intake
         finally:
             intake.leave()
-            await self._close(intake)
+            with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+                await intake.close_unused()
 
     def run_beside(self, call: Callable[[], Awaitable[object]]) -> None:
         """Run something that no reader may cancel, as `join` does with fills. What it raises of storage is dropped."""
@@ -367,12 +377,9 @@ class Intakes:
                 del self._flying[hotset, intake.entry.key]
             self._source_bytes += intake.fetched_bytes
             self._followed += bool(intake.followed_bytes)
-            await self._close(intake)
-
-    async def _close(self, intake: Intake) -> None:
-        if intake.has_ended and not intake.readers:
+            self._ended.unpark_all()
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
-                await intake.close()
+                await intake.close_unused()
 
 
 async def _quietly(call: Callable[[], Awaitable[object]]) -> None:

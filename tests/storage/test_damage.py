@@ -54,8 +54,7 @@ class Front:
         got: list[bytes] = []
         with pytest.raises(Damaged):
             await self._pull_into(got)
-        while self.intakes.statistics().intakes:
-            await trio.sleep(0.001)
+        await self.intakes.wait_idle()
         assert found.size_bytes == len(DATA)
         return len(b"".join(got))
 

@@ -121,8 +121,7 @@ async def test_small_disk(tmp_path: Path) -> None:
                 async with trio.open_nursery() as nursery:
                     for number in range(6):
                         nursery.start_soon(pull, number)
-            while intakes.statistics().intakes:
-                await trio.sleep(0.001)
+            await intakes.wait_idle()
         assert hotset.statistics().kept >= 1
     assert open_descriptors() == before
 
@@ -146,8 +145,7 @@ async def test_eviction_under_load(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             for turn in range(48):
                 nursery.start_soon(pull, turn * 5 % 12)
-        while intakes.statistics().intakes:
-            await trio.sleep(0.001)
+        await intakes.wait_idle()
     assert (await hotset.upkeep()).used_bytes <= 2 * MIB
     assert sum(path.stat().st_size for path, _ in hotset._layout.walk_kept()) <= 2 * MIB
 

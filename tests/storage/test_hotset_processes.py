@@ -77,8 +77,7 @@ async def main():
                 if first:
                     print("first", flush=True)
                     first = False
-        while intakes.statistics().intakes:
-            await trio.sleep(0.01)
+        await intakes.wait_idle()
         print(json.dumps([str(hasher.digest()), given, intakes.statistics().followed]), flush=True)
 
 trio.run(main)

@@ -50,8 +50,7 @@ class Front:
 
     async def idle(self) -> None:
         """Wait until no fill runs."""
-        while self.intakes.statistics().intakes:
-            await trio.sleep(0.001)
+        await self.intakes.wait_idle()
 
     @property
     def kept(self) -> int:
