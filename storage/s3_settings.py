@@ -33,7 +33,7 @@ class S3Settings:
     secret_access_key: str | None = field(default=None, repr=False)
     profile: str | None = None
     ca_file: Path | None = None
-    data_plane: Literal["own", "boto3"] = "own"  # boto3: 1.5 times the CPU, for stores that our client cannot speak to
+    data_plane: Literal["own", "boto3"] = "own"  # boto3: up to twice the CPU, for what our client cannot speak to
     part_bytes: int = 8 * MIB
     parts_in_flight: int = 4
     parallel_get: int = 1  # more helps only where the store limits each connection; see docs/decisions/0012
