@@ -28,6 +28,7 @@ from gateway.edge.guard import Guard
 from gateway.edge.pulls import Pulls
 from gateway.installation import Stores, database_of, open_stores
 from gateway.logs import get_logger
+from gateway.pulse import EVERY_S, Pulse
 from gateway.repositories.opening import OpenRepository, opener
 from gateway.v2 import dispatch
 from gateway.v2.lane import Lane
@@ -66,6 +67,7 @@ class Services:
     guard: Guard
     open_repository: OpenRepository
     pulls: Pulls
+    pulse: Pulse
     lane: Lane
 
 
@@ -131,6 +133,7 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
         jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
         jobs.Job("lane_files", _TIDY_S, services.lane.tidy),
         jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
+        *([] if services.database.changes().exact else [jobs.Job("pulse", EVERY_S, services.pulse.beat)]),
         *upkeep.store_jobs(settings, services.database, services.stores, clock=services.clock),
     )
 
@@ -166,6 +169,7 @@ async def _assemble(
     issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
     authenticator = Authenticator(database, passwords, issuer=issuer, clock=clock)
     pulls = Pulls()
+    pulse = Pulse(database)
     lane = Lane(
         database.changes(),
         authenticator=authenticator,
@@ -174,6 +178,7 @@ async def _assemble(
         withdrawn=lambda: keyring.withdrawn,
         memory_bytes=settings.lane.memory_bytes if settings.lane.enabled else 0,
         open_files=settings.lane.open_files,
+        is_away=lambda: pulse.is_away,
         outage_s=settings.lane.outage_s,
         notified_tags=settings.lane.notified_tags,
         clock=clock,
@@ -201,6 +206,7 @@ async def _assemble(
         guard=Guard(database=database, authenticator=authenticator, service=access.service),
         open_repository=opener(database=database, content=content, clock=clock),
         pulls=pulls,
+        pulse=pulse,
         lane=lane,
     )
 

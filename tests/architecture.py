@@ -24,7 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway.policy",),
     ("gateway.edge",),
     ("gateway.v2", "gateway.api", "gateway.web"),  # three faces: none may know another
-    ("gateway.jobs", "gateway.installation"),
+    ("gateway.jobs", "gateway.installation", "gateway.pulse"),
     ("gateway.upkeep",),
     ("gateway.app",),
     ("gateway.cli",),

@@ -6,8 +6,9 @@ changed in the database, which is asked anew each time, over all processes. What
 application is asked; only answers that grant are learned, so whoever is refused always meets the application.
 
 Where changes by other processes are told of a little late (`Changes.exact`), answers to pulls by tag are not learned
-unless the operator allows it. While such a database does not answer, pulls by digest go on for a while on what was last
-certain: bytes of a digest never change, only the right to them may, and that the operator bounds (`outage_s`).
+unless the operator allows it. While such a database is away, pulls by digest go on for a while on what was last
+certain: bytes of a digest never change, only the right to them may, and that the operator bounds (`outage_s`). Where
+only word of changes does not come, the application is asked, which asks the database.
 
 Among the answers for one known object (range, "you have it", HEAD) `plans` chooses, here as in the handlers. What else
 happens at a pull goes through the same calls as there: `Pulls.note`, `Authenticator.note_use`, `Content.renew_nowait`.
@@ -47,9 +48,6 @@ _METHODS: Final = frozenset({b"GET", b"HEAD"})
 _FORWARDED: Final = b"x-forwarded-"
 _VARYING: Final = frozenset({b"content-type", b"content-length", b"content-range", b"x-request-id"})
 """Fields of an answer that differ among the answers for one object: the plan's, and the request's id."""
-_SILENT_S: Final = 3.0
-"""For so long a look at changes that are not exact is good without a sign of life, see `Changes.exact`; what was last
-certain is older once the database is away."""
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
     for status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -139,13 +137,15 @@ class Lane:
         withdrawn: Callable[[], int],
         memory_bytes: int,
         open_files: int,
-        outage_s: float = 0,
-        notified_tags: bool = False,
+        is_away: Callable[[], bool],
+        outage_s: float,
+        notified_tags: bool,
         clock: Callable[[], float],
     ) -> None:
         """`withdrawn` counts the signing keys that are not known any more; `memory_bytes` 0 remembers nothing.
 
-        `outage_s` and `notified_tags` are for changes that are not exact; see the module docstring.
+        `is_away` (whether nobody can ask the database), `outage_s` and `notified_tags` are for changes that are not
+        exact; see the module docstring.
         """
         self._changes = changes
         self._authenticator = authenticator
@@ -154,6 +154,7 @@ class Lane:
         self._withdrawn = withdrawn
         self._memory_bytes = memory_bytes
         self._learns_tags = changes.exact or notified_tags
+        self._is_away = is_away
         self._outage_s = 0 if changes.exact else outage_s
         self._clock = clock
         self._memos: OrderedDict[Key, _Memo] = OrderedDict()
@@ -224,14 +225,14 @@ class Lane:
     def _last_certain(self, memo: _Memo) -> int | None:
         """The newest change that was known before the database went away, if that is not too long ago for this answer.
 
-        None where the database is there, or cannot be told from one that is: that a commit of this very process has not
-        come round yet makes looks uncertain as well, and whoever made it must not see the state before it.
+        None where the database can be asked: it knows better.
         """
-        certain = self._changes.last_certain()
-        if certain is None or not memo.is_by_digest:
+        if not (self._outage_s and memo.is_by_digest and self._is_away()):
             return None
-        seen, age_s = certain
-        return seen if _SILENT_S <= age_s <= self._outage_s else None
+        certain = self._changes.last_certain()
+        if certain is None or certain[1] > self._outage_s:
+            return None
+        return certain[0]
 
     def _answer(self, memo: _Memo, plan: Plan | None, *, sends: bool) -> Recalled | None:
         """The answer as planned (None: the whole object), with all that happens at a pull; None if it cannot be."""

@@ -374,6 +374,7 @@ class LateMachine(Machine):
             super().compare_all([(target, fields) for target, fields in questions if ":" not in target])
         else:
             self.told.silent_s = 10.0
+            self.mine.registry.services.pulse.is_away = True
             super().compare_all(questions)
             self.told.silent_s = None
             self.outages = self.mine.registry.services.lane.statistics().outage

@@ -15,14 +15,14 @@ class ToldLate:
         self._told = told
         self._heard = told.look()
         self.silent_s: float | None = None
-        """For how long the database has been away; None while it is there."""
+        """For how long no word has come; None while it comes."""
 
     def hear(self) -> None:
         """Word of every commit comes."""
         self._heard = self._told.look()
 
     def look(self) -> int | None:
-        """What was heard last; None while the database is away."""
+        """What was heard last; None while no word comes."""
         return self._heard if self.silent_s is None else None
 
     def changed_at(self, scope: str) -> int:
