@@ -4,13 +4,13 @@ A part that fails keeps its file, so that it can be sent again; nothing is read 
 what becomes of the parts, is the caller's business. Knows no rows.
 """
 
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
-from storage.errors import StorageError
+from storage.errors import StorageError, Unavailable
 from storage.s3_bucket import Bucket
 from storage.s3_keys import blob_key
 from storage.s3_staging_state import Part
@@ -44,12 +44,14 @@ class _Sending:
 class PartSender:
     """Sends parts of one multipart upload, at most `in_flight` at once. `nursery` is the hold's own.
 
-    `object_id` and `upload_id` name the upload; it is begun when the first part is sent if there is none.
+    `object_id` and `upload_id` name the upload; it is begun when the first part is sent if there is none, to an object
+    with an id from `new_id`.
     """
 
     bucket: Bucket
     nursery: trio.Nursery
     in_flight: int
+    new_id: Callable[[], str]
     object_id: str | None = None
     upload_id: str | None = None
     _sendings: list[_Sending] = field(default_factory=list)
@@ -77,7 +79,8 @@ class PartSender:
         self._start(sending)
 
     def _start(self, sending: _Sending) -> None:
-        sending.error, sending.scope = None, trio.CancelScope()
+        # A request that is cancelled still settles what came: its parts are stopped by `stop`, not with it.
+        sending.error, sending.scope = None, trio.CancelScope(shield=True)
         self.nursery.start_soon(self._send, sending, sending.scope)
 
     async def _send(self, sending: _Sending, scope: trio.CancelScope) -> None:
@@ -90,6 +93,8 @@ class PartSender:
         except StorageError as error:
             sending.error = error
         finally:
+            if sending.etag is None and sending.error is None:
+                sending.error = Unavailable(f"part {sending.number} was stopped on its way")
             sending.scope = None
             self._changed.set()
             self._changed = trio.Event()
@@ -97,7 +102,7 @@ class PartSender:
     async def _begun(self) -> tuple[str, str]:
         async with self._lock:  # the parts of a new upload wait for its one id
             if self.object_id is None or self.upload_id is None:
-                object_id = str(uuid.uuid4())
+                object_id = self.new_id()
                 self.upload_id = await self.bucket.create(blob_key(object_id))
                 self.object_id = object_id
             return self.object_id, self.upload_id
@@ -105,9 +110,12 @@ class PartSender:
     def _running(self) -> int:
         return sum(sending.scope is not None for sending in self._sendings)
 
+    def _failed(self) -> list[_Sending]:
+        return [sending for sending in self._sendings if sending.error is not None and sending.scope is None]
+
     def _check(self) -> None:
-        for sending in self._sendings:
-            if sending.error is not None and sending.scope is None:
+        for sending in self._failed():
+            if sending.error is not None:
                 raise sending.error
 
     async def slot(self) -> None:
@@ -124,23 +132,31 @@ class PartSender:
         Raises what they met; then nothing is lost, and calling it again may help. Cancellation stops the waiting only.
         """
         await trio.lowlevel.checkpoint()
-        for sending in self._sendings:
-            if sending.error is not None and sending.scope is None:
+        tried: set[int] = set()
+        while True:
+            for sending in self._failed():
+                if sending.number in tried:
+                    self._check()
+                tried.add(sending.number)
                 self._start(sending)
-        while self._running():
+            if not self._running():
+                break
             await self._changed.wait()
-        self._check()
         return tuple(Part(each.number, each.size_bytes, each.etag or "") for each in self._sendings)
 
     def clear(self) -> None:
         """Forget the parts that `finish` gave."""
         self._sendings.clear()
 
-    async def drop(self) -> None:
-        """Stop sending and forget all parts. Waits until no file is used any more."""
+    def stop(self) -> None:
+        """Stop sending; the nursery ends only after that."""
         for sending in self._sendings:
             if sending.scope is not None:
                 sending.scope.cancel()
+
+    async def drop(self) -> None:
+        """Stop sending and forget all parts. Waits until no file is used any more."""
+        self.stop()
         while self._running():
             await self._changed.wait()
         self.close()

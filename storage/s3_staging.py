@@ -34,7 +34,7 @@ from storage.transfer.payload import FileSpan, Stream
 
 _LARGEST_PUT_BYTES: Final = 5 << 30
 # A request that ends, however it does, settles what came and lets go.
-_CLOSE_DEADLINE_S: Final = 10.0
+_CLOSE_DEADLINE_S: Final = 5.0
 
 
 @asynccontextmanager
@@ -48,13 +48,17 @@ async def hold(
     try:
         async with hosted() as nursery:
             nursery.start_soon(area.keep_held)
-            staging = S3Staging(area, spool, PartSender(bucket, nursery, bucket.settings.parts_in_flight))
+            sender = PartSender(bucket, nursery, bucket.settings.parts_in_flight, area.new_id)
+            staging = S3Staging(area, spool, sender)
             try:
                 await staging.open()
                 yield staging
             finally:
-                with trio.move_on_after(_CLOSE_DEADLINE_S, shield=True):
-                    await staging.close()
+                try:
+                    with trio.move_on_after(_CLOSE_DEADLINE_S, shield=True):
+                        await staging.close()
+                finally:
+                    staging.stop()
     finally:
         if staging is not None:
             staging.give_back()
@@ -96,6 +100,7 @@ class S3Staging:
         """See `blobstore.Staging.write`."""
         await self._open_tail()
         if not self._tail.can_take(memoryview(chunk).nbytes):
+            await self._sender.slot()
             await self._send_tail()
             await self._open_tail()
         await self._spool.run(self.append, (chunk,), hasher)
@@ -113,6 +118,7 @@ class S3Staging:
     async def room(self) -> None:
         """For `writer`: send the tail, wait for a new one."""
         if self._tail.file is not None and self.is_full:
+            await self._sender.slot()
             await self._send_tail()
         await self._open_tail()
 
@@ -167,7 +173,6 @@ class S3Staging:
 
     async def _send_tail(self) -> None:
         """Give the tail's file away as the next part."""
-        await self._sender.slot()
         number = await self._area.number()
         if (file := self._tail.take_file()) is not None:
             self._sender.send_nowait(number, file)
@@ -395,6 +400,10 @@ class S3Staging:
         await self._area.free(upload)
         self._is_dropped = True
         self._spool.forget(self.staging_id)
+
+    def stop(self) -> None:
+        """Send nothing any more."""
+        self._sender.stop()
 
     async def close(self) -> None:
         """Settle what came, if that is possible now, and let go."""

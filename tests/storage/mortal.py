@@ -33,11 +33,15 @@ class Died(BaseException):
 
 
 class Life(Faults):
-    """The steps of one worker. It dies at step `last`, or with `error` is told of one failure there and lives on."""
+    """The steps of one worker. It dies at step `last` or at the first called `name`.
 
-    def __init__(self, last: int | None = None, *, error: StorageError | None = None) -> None:
+    With `error` it is told of one failure there and lives on.
+    """
+
+    def __init__(self, last: int | None = None, *, name: str | None = None, error: StorageError | None = None) -> None:
         super().__init__()
         self._last = last
+        self._name = name
         self._failure = error
         self.is_over = False
         self.was_reached = False
@@ -47,7 +51,8 @@ class Life(Faults):
         if self.is_over:
             raise Died
         self.passed.append(name)
-        if self._last is not None and len(self.passed) == self._last + 1:
+        is_last = self._last is not None and len(self.passed) == self._last + 1
+        if not self.was_reached and (is_last or name == self._name):
             self.was_reached = True
             self.failed_at = name
             if self._failure is not None:
