@@ -19,7 +19,7 @@ from storage.blobstore import BlobReader, BlobStore, Span, Staging, StoredObject
 from storage.database import Database, Transaction
 from storage.digest import CANONICAL, Digest
 from storage.errors import BlobUnknown, Busy, Damaged, DigestMismatch, StorageError, Unavailable, UploadUnknown
-from storage.metadata import blobs, garbage, images, storages, uploads
+from storage.metadata import blobs, garbage, images, moving, storages, uploads
 from storage.records import BlobRecord, RepositoryRecord, UploadRecord
 from storage.upload import HasherCache, Upload, boot_id
 
@@ -75,9 +75,13 @@ class Content:
         self._touched: set[tuple[int, Digest]] = set()
 
     async def prepare(self) -> None:
-        """Give every named storage its row; call once before anything else."""
+        """Give every named storage its row; call once before anything else.
+
+        Raises `Conflict` while a move to this installation has not ended.
+        """
 
         def ensure(tx: Transaction) -> dict[int, str]:
+            moving.require_whole(tx)
             return {storages.ensure(tx, name): name for name in self._stores}
 
         self._names = await self._database.transaction(ensure)

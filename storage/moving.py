@@ -1,8 +1,9 @@
 """Moving an installation: all blobs and rows of one database and its stores into another, which may be of other kinds.
 
 The order is that of every commit: bytes first, each durable and on record as it comes, then all rows in one
-transaction, so that the new installation is either whole or still closed. Run again, it goes on where it was
-interrupted, or brings what was pushed since; it never changes the old installation, which may serve meanwhile.
+transaction, so that the new installation is either whole or closed (`moving.require_whole`). Run again, it goes on
+where it was interrupted, or brings what was pushed since; it never changes the old installation, which may serve
+meanwhile.
 
 Decides nothing about configuration or secret keys: both installations are given, open.
 """
@@ -66,6 +67,7 @@ class Move:
         """
         await self._require_untouched()
         names, storage_ids = await self._match_storages()
+        await self._target.database.transaction(self._begin)
         await drop_leftovers(
             self._target, {names[old]: new for old, new in storage_ids.items()}, now=int(self._clock())
         )
@@ -97,6 +99,11 @@ class Move:
                 "the new installation has been used on its own: moving there would overwrite that, see --replace"
             )
 
+    def _begin(self, tx: Transaction) -> None:
+        if not self._replace and not moving.is_untouched(tx):
+            raise Conflict("somebody else has just used the new installation: stop its servers, and try again")
+        moving.begin(tx)
+
     async def _match_storages(self) -> tuple[dict[int, str], dict[int, int]]:
         """Names of the old storages that are in use, by their id, and the new id of each."""
         known = await self._source.database.read(storages.names)
@@ -117,6 +124,8 @@ class Move:
 
     async def _move_rows(self, storage_ids: Mapping[int, int], lost: Collection[int]) -> int:
         """Replace the rows by one snapshot of the old ones; gives how many. Raises `moving.Behind`."""
+        while await self._target.database.transaction(moving.clear_some, self._tables):
+            pass
         pipe: Pipe[moving.RowPage | dict[str, int]] = Pipe(_PAGES)
         moved = 0
         failure: Exception | None = None
@@ -146,12 +155,9 @@ class Move:
         storage_ids: Mapping[int, int],
         lost: Collection[int],
     ) -> int:
-        if not self._replace and not moving.is_untouched(tx):
-            raise Conflict("somebody else has just used the new installation: stop its servers, and try again")
         reception = moving.Reception(
             tx, tables=self._tables, storage_ids=storage_ids, lost=lost, now=int(self._clock())
         )
-        reception.clear()
         highest: dict[str, int] = {}
         for item in pipe:
             if isinstance(item, dict):

@@ -185,7 +185,7 @@ class BlobMover:
                 if not await self._is_good(store, stored):
                     raise Damaged(f"blob {digest} is not in the new installation as it was sent there")
                 await self._target.database.transaction(
-                    _put_on_record, storage_id, stored, broken=broken, now=int(self._clock())
+                    _put_on_record, storage_id, stored, blob.id, broken=broken, now=int(self._clock())
                 )
                 is_on_record = True
             finally:  # what fails here the next run makes up for
@@ -268,11 +268,17 @@ async def _free(database: Database, storage_id: int, store: BlobStore, staging: 
     await staging.discard()
 
 
-def _put_on_record(tx: Transaction, storage_id: int, stored: StoredObject, *, broken: str | None, now: int) -> None:
-    blobs.settle(tx, storage_id, stored.digest, stored, broken=broken, now=now)
+def _put_on_record(
+    tx: Transaction, storage_id: int, stored: StoredObject, old_id: int, *, broken: str | None, now: int
+) -> None:
+    is_new = blobs.find(tx, storage_id, stored.digest) is None
+    blob_id = blobs.settle(tx, storage_id, stored.digest, stored, broken=broken, now=now)
     found = blobs.find(tx, storage_id, stored.digest)
-    if found is not None:
-        garbage.mark_verified(tx, [found], now=now)
+    if blob_id is None or found is None:
+        raise Unavailable(f"blob {stored.digest} was removed as soon as it was there")
+    garbage.mark_verified(tx, [found], now=now)
+    if is_new:
+        moving.take_id(tx, blob_id, old_id)
 
 
 async def _digest(store: BlobStore, stored: StoredObject) -> Digest:

@@ -1,5 +1,8 @@
 """Rows of one installation for another: read page by page out of one snapshot, written in one transaction.
 
+What was there of an earlier move is taken away before, in small transactions: undoing a large one is kept in memory by
+SQLite. A marker tells meanwhile that the installation is not whole (`require_whole`).
+
 Driven by the tables themselves: each is decided once in `FATES`, and a test fails for a new one until it is. Ids stay
 as they are, since tokens and links name things by them; only storages go by name, as both installations may have
 numbered them differently. Blob rows keep what the new store says of its own copy.
@@ -63,8 +66,12 @@ FATES: Final[Mapping[str, Fate]] = {
 _ROWS: Final = 500
 # A manifest may have 4 MiB, so a page of these has 32 MiB at most.
 _ROWS_WITH_BYTES: Final = 8
+# Rows taken away at once: a commit each, and what SQLite keeps of them in memory until then.
+_CLEARED: Final = 5000
+_CLEARED_WITH_BYTES: Final = 250
 # In place of a table of its own for one row: a lease that nobody asks for.
 _MARKER: Final = "migration"
+_UNDERWAY: Final = "underway"
 _MODULUS: Final = 1 << 128
 
 
@@ -104,6 +111,8 @@ class _Reading:
     first: sa.Select[Any]
     further: sa.Select[Any]
     key: tuple[int, ...]  # places of the primary key's columns among the values
+    bound: sa.Select[Any]  # the key of the last row that is cleared at once
+    clear: sa.Delete  # up to that key
 
 
 def _reading(table: sa.Table) -> _Reading:
@@ -111,9 +120,17 @@ def _reading(table: sa.Table) -> _Reading:
     has_bytes = any(isinstance(column.type, sa.LargeBinary) for column in table.c)
     page = sa.select(table).order_by(*key).limit(_ROWS_WITH_BYTES if has_bytes else _ROWS)
     after = [bindparam(f"after_{column.name}", type_=column.type) for column in key]
-    beyond = key[0] > after[0] if len(key) == 1 else sa.tuple_(*key) > sa.tuple_(*after)
+    place = key[0] if len(key) == 1 else sa.tuple_(*key)
+    mark = after[0] if len(key) == 1 else sa.tuple_(*after)
+    cleared = _CLEARED_WITH_BYTES if has_bytes else _CLEARED
     names = [column.name for column in table.c]
-    return _Reading(page, page.where(beyond), tuple(names.index(column.name) for column in key))
+    return _Reading(
+        page,
+        page.where(place > mark),
+        tuple(names.index(column.name) for column in key),
+        sa.select(*key).order_by(*key).limit(1).offset(cleared - 1),
+        sa.delete(table).where(place <= mark),
+    )
 
 
 def _storage_columns(table: sa.Table) -> tuple[int, ...]:
@@ -126,16 +143,29 @@ _STORAGE_COLUMNS: Final = {table.name: _storage_columns(table) for table in _ORD
 _COUNTED: Final = tuple(
     table.name for table in _ORDER if table.autoincrement_column is not None and "id" in table.primary_key.columns
 )
-_COPIES: Final = sa.select(*COLUMNS, blobs.c.verified_at).where(
+_COPIES: Final = sa.select(blobs).where(
     blobs.c.storage_id == bindparam("of_storage"), blobs.c.digest.in_(bindparam("digests", expanding=True))
 )
-_FLIP: Final = sa.update(blobs).where(blobs.c.id > 0).values(id=-blobs.c.id)
+_OF_IDS: Final = sa.select(blobs.c.id, blobs.c.storage_id, blobs.c.digest).where(
+    blobs.c.id.in_(bindparam("ids", expanding=True))
+)
+_FLIP: Final = sa.update(blobs).values(id=-blobs.c.id)
+_FLIP_STRANGERS: Final = _FLIP.where(
+    blobs.c.id > bindparam("after"),
+    blobs.c.id <= bindparam("last"),
+    blobs.c.id.not_in(bindparam("known", expanding=True)),
+)
+_FLIP_SOME: Final = _FLIP.where(blobs.c.id.in_(bindparam("flipped_ids", expanding=True)))
+_FLIP_REST: Final = _FLIP.where(blobs.c.id > bindparam("after"))
+_TAKE_ID: Final = sa.update(blobs).where(blobs.c.id == bindparam("given")).values(id=bindparam("wanted"))
+_ID_TAKEN: Final = sa.select(blobs.c.id).where(blobs.c.id == bindparam("wanted"))
 _PLACE: Final = (
     sa.update(blobs)
     .where(blobs.c.id == bindparam("flipped"))
     .values({column.name: bindparam(f"new_{column.name}") for column in blobs.c})
 )
 _LOOSE: Final = sa.select(blobs.c.id, blobs.c.storage_id, blobs.c.key).where(blobs.c.id < 0).limit(_ROWS)
+_OF_THE_COPY: Final = ("key", "encoding", "stored_bytes", "verified_at", "damaged_at")
 _TOTAL: Final = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(blobs.c.size_bytes), 0)).select_from(blobs)
 _READ_MARKER: Final = sa.select(leases.c.holder).where(leases.c.name == _MARKER)
 _DROP_MARKER: Final = sa.delete(leases).where(leases.c.name == _MARKER)
@@ -195,8 +225,18 @@ def used_storages(tx: Connection) -> set[str]:
 
 def copies(tx: Connection, storage_id: int, digests: Sequence[str]) -> dict[str, BlobRecord]:
     """The blob rows of these digests (at most 500), whatever their state."""
-    found = [record(row) for row in tx.execute(_COPIES, {"of_storage": storage_id, "digests": list(digests)})]
+    found = [_record(row) for row in tx.execute(_COPIES, {"of_storage": storage_id, "digests": list(digests)})]
     return {str(blob.stored.digest): blob for blob in found}
+
+
+def _record(row: sa.Row[Any]) -> BlobRecord:
+    return record([getattr(row, column.name) for column in COLUMNS])
+
+
+def take_id(tx: Connection, given: int, wanted: int) -> None:
+    """Give a blob row that nothing refers to yet the id that it had elsewhere, if that is free."""
+    if given != wanted and tx.execute(_ID_TAKEN, {"wanted": wanted}).first() is None:
+        tx.execute(_TAKE_ID, {"given": given, "wanted": wanted})
 
 
 def sequences(tx: Connection) -> dict[str, int]:
@@ -241,14 +281,8 @@ class Reception:
         self._storage_ids = storage_ids
         self._lost = lost
         self._now = now
+        self._last_blob = 0
         self._written: dict[str, Tally] = {}
-
-    def clear(self) -> None:
-        """Take away what will come anew; blob rows wait under negative ids for the blobs that they are."""
-        for table in reversed(_ORDER):
-            if (FATES[table.name] is Fate.COPIED and table.name in self._tables) or table.name == "uploads":
-                self._tx.execute(sa.delete(table))
-        self._tx.execute(_FLIP)
 
     def add(self, page: RowPage) -> None:
         """Write a page. Raises `Behind` for a blob that is neither here nor among the lost."""
@@ -264,6 +298,7 @@ class Reception:
 
         Raises `Conflict` unless exactly what was written is there. Gives what is there, by table.
         """
+        self._tx.execute(_FLIP_REST, {"after": self._last_blob})
         while rows := self._tx.execute(_LOOSE).all():
             for _, storage_id, key in rows:
                 free_later(self._tx, storage_id, key, now=self._now)
@@ -288,41 +323,48 @@ class Reception:
         self._tx.execute(sa.insert(metadata.tables[table]), values)
 
     def _place(self, rows: Sequence[Row]) -> list[Row]:
-        """Give blob rows that are here the ids of the old ones; gives the rows as they are then."""
+        """Give blob rows that are here the ids of the old ones; gives the rows as they are then.
+
+        Whoever has one of these ids and is another blob makes room under a negative id, until its own page comes.
+        """
         names = [column.name for column in blobs.c]
-        here = self._here(rows)
-        placed, updates, inserts = [], [], []
-        for row in rows:
-            values = dict(zip(names, row, strict=True))
+        wanted = [dict(zip(names, row, strict=True)) for row in rows]
+        self._make_room(wanted)
+        here = self._here(wanted)
+        updates, inserts = [], []
+        for values in wanted:
             copy = here.get((values["storage_id"], values["digest"]))
-            if copy is not None and copy[0].damaged_at is None:
-                blob, verified_at = copy
-                stored = blob.stored
-                values |= {"key": stored.key, "encoding": stored.encoding, "stored_bytes": stored.stored_bytes}
-                values |= {"verified_at": verified_at, "damaged_at": None}
+            if copy is not None and copy["damaged_at"] is None:
+                values |= {name: copy[name] for name in _OF_THE_COPY}
             elif values["id"] in self._lost:
                 values["damaged_at"] = values["damaged_at"] or self._now
             else:
                 raise Behind
-            if copy is not None:
-                updates.append({"flipped": copy[0].id, **{f"new_{name}": value for name, value in values.items()}})
-            else:
+            if copy is None:
                 inserts.append(values)
-            placed.append(tuple(values[name] for name in names))
+            elif copy != values:
+                updates.append({"flipped": copy["id"], **{f"new_{name}": value for name, value in values.items()}})
         if updates:
             self._tx.execute(_PLACE, updates)
         if inserts:
             self._tx.execute(sa.insert(blobs), inserts)
-        return placed
+        return [tuple(values[name] for name in names) for values in wanted]
 
-    def _here(self, rows: Sequence[Row]) -> dict[tuple[int, str], tuple[BlobRecord, int | None]]:
-        names = [column.name for column in blobs.c]
-        storage, digest = names.index("storage_id"), names.index("digest")
+    def _make_room(self, wanted: Sequence[Mapping[str, Any]]) -> None:
+        ids = {values["id"]: (values["storage_id"], values["digest"]) for values in wanted}
+        last = max(ids)
+        self._tx.execute(_FLIP_STRANGERS, {"after": self._last_blob, "last": last, "known": list(ids)})
+        self._last_blob = last
+        taken = [row.id for row in self._tx.execute(_OF_IDS, {"ids": list(ids)}) if ids[row.id] != tuple(row[1:])]
+        if taken:
+            self._tx.execute(_FLIP_SOME, {"flipped_ids": taken})
+
+    def _here(self, wanted: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], dict[str, Any]]:
         found = {}
-        for storage_id in {row[storage] for row in rows}:
-            digests = [row[digest] for row in rows if row[storage] == storage_id]
+        for storage_id in {values["storage_id"] for values in wanted}:
+            digests = [values["digest"] for values in wanted if values["storage_id"] == storage_id]
             for row in self._tx.execute(_COPIES, {"of_storage": storage_id, "digests": digests}):
-                found[storage_id, row.digest] = (record(row), row.verified_at)
+                found[storage_id, row.digest] = {column.name: getattr(row, column.name) for column in blobs.c}
         return found
 
 
@@ -345,6 +387,27 @@ def _raise_sequence(tx: Connection, table: str, last: int) -> None:
 # --- the marker --------------------------------------------------------------------------------------------------
 
 
+def begin(tx: Connection) -> None:
+    """Note that a move to here is underway: nobody may use the installation before it has ended."""
+    tx.execute(_DROP_MARKER)
+    tx.execute(sa.insert(leases).values(name=_MARKER, holder=_UNDERWAY, expires_at=0))
+
+
+def clear_some(tx: Connection, tables: Collection[str]) -> bool:
+    """Take away some rows of what will come anew, those that refer to others first; False if there are none."""
+    for table in reversed(_ORDER):
+        if (FATES[table.name] is Fate.COPIED and table.name in tables) or table.name == "uploads":
+            reading = _READINGS[table.name]
+            bound = tx.execute(reading.bound).first()
+            if bound is not None:
+                values = {f"after_{column.name}": value for column, value in zip(table.primary_key, bound, strict=True)}
+                tx.execute(reading.clear, values)
+                return True
+            if tx.execute(sa.delete(table)).rowcount > 0:
+                return True
+    return False
+
+
 def mark(tx: Connection, found: Mapping[str, Tally]) -> None:
     """Note what the move left here, so that the next one sees whether anybody else has written since."""
     tx.execute(_DROP_MARKER)
@@ -353,12 +416,22 @@ def mark(tx: Connection, found: Mapping[str, Tally]) -> None:
 
 
 def is_untouched(tx: Connection) -> bool:
-    """Whether nothing but a move has written here: it is empty, or exactly as the last move left it."""
+    """Whether nothing but a move has written here: it is empty, or as the last move left it, or one is underway."""
     holder = tx.execute(_READ_MARKER).scalar_one_or_none()
+    if holder == _UNDERWAY:
+        return True
     found = tally(tx, _watched(copied_tables()))
     if holder is None:
         return all(each.count == 0 for each in found.values())
     return bool(json.loads(holder) == {name: [each.count, f"{each.total:x}"] for name, each in found.items()})
+
+
+def require_whole(tx: Connection) -> None:
+    """Raise `Conflict` while a move to this installation has not ended."""
+    if tx.execute(_READ_MARKER).scalar_one_or_none() == _UNDERWAY:
+        raise Conflict(
+            "a move to this installation has begun and not ended: run `sluice migrate --to` again, and use it then"
+        )
 
 
 def _watched(tables: Collection[str]) -> set[str]:

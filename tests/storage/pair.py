@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import BlobStore, Content, Database, Digest, Installation, Move, MoveTotals, Transaction
-from storage.metadata.moving import copied_tables
+from storage import BlobStore, Conflict, Content, Database, Digest, Installation, Move, MoveTotals, Transaction
+from storage.metadata.moving import copied_tables, require_whole
 from storage.metadata.tables import metadata
 from tests.storage.scene import Scene
 
@@ -71,5 +71,9 @@ async def is_whole(pair: Pair) -> bool:
 
 
 async def is_closed(pair: Pair) -> bool:
-    """Whether nobody could do anything with the new installation."""
+    """Whether nobody can do anything with the new installation: it is empty, or says that it is not to be used."""
+    try:
+        await pair.target.database.survey(require_whole)
+    except Conflict:
+        return True
     return not any([await pair.target.database.survey(rows_of, table) for table in sorted(copied_tables())])

@@ -92,9 +92,10 @@ def test_a_sum_tells_every_difference_but_order() -> None:
 
 
 def receive(tx: Transaction, *found: RowPage, lost: tuple[int, ...] = ()) -> dict[str, Tally]:
-    """Take these pages in."""
+    """Take these pages in, in place of what was there."""
+    while moving.clear_some(tx, {"accounts"}):
+        pass
     reception = Reception(tx, tables={"blobs", "accounts"}, storage_ids={1: 7}, lost=lost, now=99)
-    reception.clear()
     for page in found:
         reception.add(page)
     return reception.finish({"accounts": 1000, "blobs": 1000})
@@ -194,3 +195,51 @@ async def test_only_a_move_leaves_an_installation_untouched(database: Database) 
     await database.transaction(samples.account, "another")
 
     assert (empty, used, moved, await database.survey(moving.is_untouched)) == (True, False, True, False)
+
+
+async def test_an_installation_that_is_being_moved_to_is_closed(database: Database) -> None:
+    """Whoever would use it is told what to do; a move may go on there, whatever rows are left of the one before."""
+    await database.transaction(samples.account, "of an earlier move")
+    await database.transaction(moving.begin)
+
+    with pytest.raises(Conflict, match="run `sluice migrate --to` again"):
+        await database.read(moving.require_whole)
+    assert await database.survey(moving.is_untouched)
+
+    def end(tx: Transaction) -> None:
+        moving.mark(tx, receive(tx))
+
+    await database.transaction(end)
+    await database.read(moving.require_whole)
+
+
+async def test_rows_are_cleared_a_few_at_a_time(database: Database) -> None:
+    """What refers to others first, and nothing that stays; so no transaction grows with the installation."""
+    await database.transaction(many)
+    await database.transaction(insert_accounts, 10_100)
+    left = []
+    while await database.transaction(moving.clear_some, {"accounts", "credentials"}):
+        left.append([await database.survey(count, table) for table in (credentials, accounts, blobs)])
+
+    assert left == [[0, 10_601, 1201], [0, 5_601, 1201], [0, 601, 1201], [0, 0, 1201]]
+
+
+def insert_accounts(tx: Transaction, number: int) -> None:
+    """So many at once."""
+    row = {"kind": "user", "is_admin": False, "is_auditor": False, "is_enabled": True, "epoch": 1}
+    times = {"created_at": 1, "updated_at": 1}
+    tx.execute(sa.insert(accounts), [{"name": f"one-of-many-{each}", **row, **times} for each in range(number)])
+
+
+def count(tx: Transaction, table: sa.Table) -> int:
+    """How many rows a table has."""
+    return int(tx.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+async def test_a_blob_takes_its_old_id_where_that_is_free(database: Database) -> None:
+    """Then its page finds it in its place; where it is taken, the page sorts that out."""
+    await database.transaction(furnish)
+    await database.transaction(moving.take_id, 3, 30)
+    await database.transaction(moving.take_id, 30, 1)
+
+    assert [row[0] for row in await database.survey(state)] == [1, 2, 30]
