@@ -99,7 +99,7 @@ async def _open_directory(
 ) -> FilesystemStore:
     path = settings.storage.directory(name)
     store = FilesystemStore(path, pool=disk, compression=section.compression)
-    if await store.is_blank() and (known := await database.read(storages.blob_count, name)):
+    if await store.is_blank() and (known := await database.survey(storages.blob_count, name)):
         raise Unavailable(
             f"the storage {name} at {path} is empty but the database knows {known} blobs in it: is the volume mounted?"
         )
@@ -124,7 +124,7 @@ async def _open_bucket(
     async with aclosing(store):
         await spool.prepare()
         await store.prepare()
-        if (known := await database.read(storages.blob_count, name)) and await _is_blank(store):
+        if await _is_blank(store) and (known := await database.survey(storages.blob_count, name)):
             raise Unavailable(
                 f"the storage {name} in {_place(section)} is empty but the database knows {known} blobs in it: "
                 "are bucket, prefix and endpoint_url the right ones?"
