@@ -132,7 +132,7 @@ async def test_connections_that_the_server_ends(shaken_postgres: PostgresServer,
     async with under_load(postgres_url) as load:
         name = psycopg.conninfo.conninfo_to_dict(postgres_url)["dbname"]
         for _ in range(3):
-            assert shaken_postgres.cut_connections(str(name)) >= 3
+            assert shaken_postgres.cut_connections(str(name)) > 0
             assert await healed(load) < HEALED_S
         assert load.database.statistics().detours > 0
 
