@@ -39,6 +39,8 @@ _LOOK_S: Final = 0.002
 """Between two looks at a file that another process fills, while it grows: about a chunk at 100 MiB/s."""
 _LONGEST_LOOK_S: Final = 0.025
 """The same while it does not grow."""
+_STALLED_S: Final = 45.0
+"""How long a file may not grow whose filler lives: longer than a source is waited for. Then readers help themselves."""
 _TIDY_DEADLINE_S: Final = 5.0
 
 OnDamage = Callable[[], Awaitable[None]]
@@ -146,7 +148,7 @@ class Intake:
 
     async def _follow(self, growing: GrowingFile) -> None:
         """Watch the file that another process fills, until it has ended or is ours."""
-        pause_s = _LOOK_S
+        pause_s, grew_at = _LOOK_S, trio.current_time()
         while not self._has_state():
             look = growing.look()
             if look.is_verified:
@@ -157,9 +159,11 @@ class Intake:
                 self._give_up()
             elif self._advance(look.size_bytes):
                 self.followed_bytes = self.released_bytes
-                pause_s = _LOOK_S
+                pause_s, grew_at = _LOOK_S, trio.current_time()
             elif growing.try_lock():
                 return
+            elif trio.current_time() > grew_at + _STALLED_S:
+                self._give_up()
             else:
                 pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
             await trio.sleep(pause_s)

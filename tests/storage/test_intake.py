@@ -13,7 +13,7 @@ from storage import intake as intake_module
 from storage.blobstore import CHUNK_BYTES, OpenFile, Span, StoredObject
 from storage.errors import BlobUnknown, Damaged, StorageError, StorageFull, Unavailable
 from storage.hotset import HotSet
-from storage.hotset_files import GrowingFile
+from storage.hotset_files import Entry, GrowingFile
 from storage.hotset_store import HotSetStore
 from storage.intake import Intakes
 from storage.intake_reading import FollowingReader
@@ -357,6 +357,18 @@ async def test_stopping_the_service(tmp_path: Path) -> None:
     async with Intakes.open() as intakes:
         assert await content_of(HotSetStore(origin, hotset, intakes), stored) == CONTENT
     assert origin.behaviour.opened[-1].start >= MIB
+
+
+async def test_filler_that_hangs(front: Front, autojump_clock: trio.testing.MockClock) -> None:
+    """Who follows a process that lives and does nothing waits for a while, and goes on at the origin by itself."""
+    entry = Entry(front.stored.key, front.stored.digest, front.stored.size_bytes)
+    hanging = await front.hotset.claim(entry)
+    assert isinstance(hanging, GrowingFile)
+    front.hotset.append(hanging, [CONTENT[:MIB]], 0)
+    assert await front.pull() == CONTENT
+    assert 45 < trio.current_time() < 60
+    assert front.origin.behaviour.opened == [Span(MIB, len(CONTENT))]
+    hanging.close()
 
 
 async def test_removed_on_its_way(front: Front) -> None:
