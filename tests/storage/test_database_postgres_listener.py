@@ -61,15 +61,15 @@ async def test_what_does_not_count_changes_nothing(database: PostgresDatabase) -
 
 async def test_a_change_of_another_process_is_heard(database: PostgresDatabase, postgres_url: str) -> None:
     """Notified within milliseconds, not at the next reading a second later."""
-    slowest_s = 0.0
+    heard_s: list[float] = []
     async with PostgresDatabase(postgres_url) as other:
         for number in range(20):
             before = await looks(database)
             await other.transaction(change, f"p{number}")
             began = time.monotonic()
             await looks(database, above=before)
-            slowest_s = max(slowest_s, time.monotonic() - began)
-    assert slowest_s < 0.5
+            heard_s.append(time.monotonic() - began)
+    assert sorted(heard_s)[10] < 0.3
 
 
 async def test_a_change_by_hand_is_heard(database: PostgresDatabase, postgres_url: str) -> None:
@@ -91,7 +91,7 @@ async def test_while_the_server_is_away_nothing_is_certain(
             await trio.sleep(0.01)
     number, age_s = database.changes().last_certain() or (0, 0.0)
     assert number == before
-    assert 3 <= age_s < 4
+    assert 3 <= age_s < 8
     shaken_postgres.start()
     began = time.monotonic()
     assert await looks(database) == before

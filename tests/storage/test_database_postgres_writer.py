@@ -159,7 +159,7 @@ async def test_two_replicas_get_their_turns(database: PostgresDatabase, rows_url
             began = time.monotonic()
             await database.transaction(insert, f"modest-{number}")
             slowest_s = max(slowest_s, time.monotonic() - began)
-        assert slowest_s < 1
+        assert slowest_s < 3
         nursery.cancel_scope.cancel()
 
 
