@@ -21,7 +21,7 @@ from storage import LostBlob, Move, MoveTotals, Pool
 @click.option(
     "--to",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Move the installation: to the one that this configuration file describes.",
 )

@@ -160,8 +160,10 @@ def test_mistakes_in_the_new_configuration_are_told(sluice: Sluice, new: New) ->
     new.file.write_text("[storage]\ndatum = 1\n")
 
     outcome: Outcome = sluice("migrate", "--to", str(new.file))
+    absent = sluice("migrate", "--to", str(new.file.with_name("absent.toml")))
 
     assert (outcome.code, "new.toml has mistakes" in outcome.err) == (2, True)
+    assert (absent.code, "absent.toml has mistakes" in absent.err) == (2, True)
 
 
 def test_people_see_how_far_it_is(old: Sluice, new: New) -> None:
