@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gateway.config import DirectoryStorage, S3Storage, Settings
+from gateway.logs import get_logger
 from storage import (
     BlobStore,
     Database,
@@ -25,6 +26,7 @@ from storage import (
     S3Settings,
     SqliteDatabase,
     Stagings,
+    StorageError,
     Unavailable,
 )
 from storage.metadata import storages
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # boto3 takes a quarter of the time that a command needs to s
 _DAY_S: Final = 86400
 _CONTROL_THREADS: Final = 16
 """Calls to one bucket's control plane at once: completions, deletions, listings; each waits for the service."""
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,9 @@ async def open_stores(
                     if hot and section.hot_bytes:
                         if intakes is None:
                             intakes = await stack.enter_async_context(_open_intakes())
-                        fronts[name] = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
-                        found[name] = fronts[name]
+                        front = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
+                        if front is not None:
+                            found[name] = fronts[name] = front
         yield Stores(found, buckets, fronts, notes)
 
 
@@ -178,10 +182,15 @@ def _s3_settings(settings: Settings, section: S3Storage) -> S3Settings:
 
 async def _with_hot_set(
     settings: Settings, name: str, section: S3Storage, origin: "S3Store", *, intakes: Intakes
-) -> HotSetStore:
+) -> HotSetStore | None:
+    """The bucket behind its hot set; None, said in the log, where the local disk cannot be used: nothing is lost."""
     pool = Pool(f"hot-{name}", settings.storage.threads)
     hotset = HotSet(settings.storage.directory(name), capacity_bytes=section.hot_bytes, pool=pool)
-    await hotset.prepare()
+    try:
+        await hotset.prepare()
+    except StorageError as error:
+        _log.error("hot_set_unusable", storage=name, error=str(error), effect="pulls are read from the bucket")
+        return None
     return HotSetStore(origin, hotset, intakes)
 
 

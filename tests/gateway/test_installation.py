@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from gateway.app import open_services
@@ -152,6 +153,20 @@ async def test_without_room_on_disk_every_pull_comes_from_the_bucket(
     async with open_services(settings, hot=False) as services:
         assert services.stores.hot == {}
     assert not (data_directory / "hot").exists()
+
+
+@pytest.mark.slow
+async def test_a_hot_set_without_a_disk_costs_no_pull(data_directory: Path, radosgw: S3Server, bucket: str) -> None:
+    """Copies are a comfort: where their directory cannot be made, the log says so and the bucket is read."""
+    (data_directory / "hot").write_text("in the way")
+    with structlog.testing.capture_logs() as events:
+        storage = {"storages": {"default": in_bucket(radosgw, bucket)}}
+        async with Registry.open(data_directory, storage=storage) as registry:
+            digest = await registry.push_blob(b"content")
+            pulled = await registry.ask("GET", f"/v2/{NAME}/blobs/{digest}")
+
+    assert (pulled.status, pulled.body) == (200, b"content")
+    assert [event["storage"] for event in events if event["event"] == "hot_set_unusable"] == ["default"]
 
 
 @pytest.mark.slow
