@@ -18,7 +18,7 @@ from storage.s3_bucket import Bucket, ObjectInfo
 from storage.s3_keys import BLOBS, MARKERS, PROBE, STAGING, ObjectName, marked, object_id_of, segment_of
 from storage.s3_reading import BUDGET_BYTES, open_reader
 from storage.s3_staging import hold
-from storage.s3_stagings import Stagings
+from storage.s3_stagings import TOKEN_CHARACTERS, Stagings
 from storage.spool import Spool
 
 _BATCH: Final = 500
@@ -77,8 +77,9 @@ class S3Store:
         """
         oldest = self._clock() - older_than_s
         areas = {staging_id async for staging_id, _ in self._stagings.areas()}
+        holders = await self._stagings.holders()  # first: what a hold has begun is in its row before the hold ends
         uploads = await self._stagings.upload_ids()
-        return await self._sweep_segments(oldest, areas) + await self._sweep_uploads(oldest, uploads)
+        return await self._sweep_segments(oldest, areas) + await self._sweep_uploads(oldest, uploads, holders)
 
     async def _sweep_segments(self, oldest: float, areas: Container[str]) -> int:
         swept = 0
@@ -95,11 +96,14 @@ class S3Store:
         await self._bucket.delete(*strays)
         return swept
 
-    async def _sweep_uploads(self, oldest: float, uploads: Container[str]) -> int:
+    async def _sweep_uploads(self, oldest: float, uploads: Container[str], holders: Container[str]) -> int:
         swept = 0
         async with aclosing(self._bucket.list_uploads(BLOBS)) as listed:
             async for key, upload_id, begun_at in listed:
-                if object_id_of(key) is not None and upload_id not in uploads and begun_at <= oldest:
+                object_id = object_id_of(key)
+                if object_id is None or upload_id in uploads or object_id[:TOKEN_CHARACTERS] in holders:
+                    continue
+                if begun_at <= oldest:
                     swept += await self._bucket.abort(key, upload_id)
         return swept
 

@@ -10,7 +10,7 @@ Bytes that are not durable yet are the business of `s3_staging`.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
@@ -21,7 +21,7 @@ from storage.blobstore import Span, StoredObject
 from storage.digest import Digest
 from storage.errors import BlobUnknown, Busy, Damaged, StorageError, Unavailable, UploadUnknown
 from storage.s3_bucket import Bucket
-from storage.s3_keys import ObjectName, blob_key
+from storage.s3_keys import ObjectName, blob_key, marked
 from storage.s3_staging_state import Part, StagingState, Whole
 from storage.s3_stagings import LIFETIME_S, NUMBERS, Hold, Stagings
 from storage.s3_strays import COPIED_PART_BYTES, adopt_strays, extract
@@ -188,10 +188,9 @@ class Area:
         """A name for an object that is still to be written."""
         return ObjectName(digest, self.new_id(), size_bytes, self.stagings.now())
 
-    @staticmethod
-    def new_id() -> str:
-        """The id of a new object."""
-        return str(uuid.uuid4())
+    def new_id(self) -> str:
+        """The id of a new object. It tells who holds, so that the sweep spares an upload that no row knows yet."""
+        return f"{self.hold.token}-{uuid.uuid4().hex[:12]}"
 
     async def write_whole(self, name: ObjectName, payload: Payload) -> None:
         """Write the bytes as one object whose name the row holds already (`closing`); the store checks the digest."""
@@ -318,6 +317,19 @@ class Area:
             names |= {name.blob, name.marker}
         elif name is not None:
             names.discard(name.blob)
+        names -= await self._in_use(names)
         if names:
             await self.bucket.delete(*sorted(names))
         await self.stagings.delete(self.hold)
+
+    async def _in_use(self, names: Collection[str]) -> set[str]:
+        """What of these a blob row has after all, because a publisher was slower than its hold, yet not too late.
+
+        It stays so: nobody publishes from an area any more whose session has ended, and before that nobody frees it.
+        """
+        used: set[str] = set()
+        for key in names:
+            name = marked(key)
+            if name is not None and await self.stagings.is_used(name.stored):
+                used |= {name.blob, name.marker}
+        return used

@@ -1,7 +1,7 @@
 """Holds on the staging areas of one bucket, kept in the database: one holder at a time, over all replicas.
 
-A hold lasts `LIFETIME_S` and is renewed while it is used; one that was not renewed may be taken by another, and then
-every call for it raises `Busy`. Knows what a state is called, not what it says.
+A hold lasts `LIFETIME_S` by the database's clock and is renewed while it is used; one that was not renewed may be taken
+by another, and then every call for it raises `Busy`. Knows what a state is called, not what it says.
 """
 
 import time
@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from storage.blobstore import StoredObject
 from storage.database import Database, Transaction
 from storage.errors import Busy, UploadUnknown
-from storage.metadata import stagings, storages
+from storage.metadata import clock as clocks
+from storage.metadata import garbage, stagings, storages
 from storage.metadata.stagings import StagingRow
 from storage.s3_keys import blob_key
 from storage.s3_staging_state import StagingState
@@ -21,6 +23,8 @@ LIFETIME_S: Final = 10
 """How long an area stays held whose holder died; clients retry for longer."""
 NUMBERS: Final = 16
 """Numbers of parts that a hold has from the beginning, and gets each time: one transaction per 128 MiB at least."""
+TOKEN_CHARACTERS: Final = 36
+"""Length of the word that names a hold; ids of objects that the hold makes begin with it."""
 _PAGE: Final = 500
 
 
@@ -39,7 +43,7 @@ class Hold:
 
 
 class Stagings:
-    """The areas of the storage called `name`. `prepare` first; `clock` gives Unix seconds."""
+    """The areas of the storage called `name`. `prepare` first; `clock` tells the time where the database does not."""
 
     def __init__(self, database: Database, name: str, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -66,7 +70,7 @@ class Stagings:
         return await self._database.transaction(self._take, staging_id, token, create=create)
 
     def _take(self, tx: Transaction, staging_id: str, token: str, *, create: bool) -> tuple[Hold, StagingState]:
-        now = self.now()
+        now = clocks.now(tx, self._clock)
         row = stagings.find(tx, self._storage_id, staging_id)
         if row is None:
             if not create:
@@ -92,11 +96,12 @@ class Stagings:
 
     async def renew(self, hold: Hold) -> None:
         """Hold on for another lifetime; `Busy` if the hold was lost."""
-        now = self.now()
-        if not await self._database.transaction(
-            stagings.renew, self._storage_id, hold.staging_id, holder=hold.token, until=now + LIFETIME_S, now=now
-        ):
+        if not await self._database.transaction(self._renew, hold):
             raise _lost(hold)
+
+    def _renew(self, tx: Transaction, hold: Hold) -> bool:
+        now = clocks.now(tx, self._clock)
+        return stagings.renew(tx, self._storage_id, hold.staging_id, holder=hold.token, until=now + LIFETIME_S, now=now)
 
     async def save(
         self, hold: Hold, state: StagingState, *, add: Mapping[int, bytes] | None = None, let_go: bool = False
@@ -105,22 +110,27 @@ class Stagings:
 
         `add` has the bytes of the state's segments that are new and lie in rows, by their start.
         """
-        now, added = self.now(), add or {}
-        kept: Collection[int] = [each.start for each in state.segments if each.key is None and each.start not in added]
-        version = await self._database.transaction(
-            stagings.save,
+        version = await self._database.transaction(self._save, hold, state, add=add or {}, let_go=let_go)
+        if version is None:
+            raise _lost(hold)
+        hold.version = version
+
+    def _save(
+        self, tx: Transaction, hold: Hold, state: StagingState, *, add: Mapping[int, bytes], let_go: bool
+    ) -> int | None:
+        now = clocks.now(tx, self._clock)
+        kept: Collection[int] = [each.start for each in state.segments if each.key is None and each.start not in add]
+        return stagings.save(
+            tx,
             self._storage_id,
             hold.staging_id,
             holder=hold.token,
             state=state.dump(),
             until=None if let_go else now + LIFETIME_S,
             keep=kept,
-            add=added,
+            add=add,
             now=now,
         )
-        if version is None:
-            raise _lost(hold)
-        hold.version = version
 
     async def release(self, hold: Hold) -> None:
         """Let go; the area stays as it was saved."""
@@ -135,8 +145,16 @@ class Stagings:
         """The bytes of all segments that lie in rows, by their start; up to a part's size together."""
         return await self._database.survey(stagings.contents, self._storage_id, staging_id)
 
+    async def is_used(self, stored: StoredObject) -> bool:
+        """Whether a blob row has this object, or its removal is on record."""
+        return await self._database.read(garbage.is_key_used, self._storage_id, stored)
+
+    async def holders(self) -> frozenset[str]:
+        """The tokens of all holds, lapsed ones that nobody took over among them."""
+        return frozenset(await self._database.survey(stagings.holders, self._storage_id))
+
     async def upload_ids(self) -> frozenset[str]:
-        """The multipart uploads that some area knows of."""
+        """The multipart uploads that some area knows of. Those that a hold has begun, it tells with its next save."""
         found: set[str] = set()
         after = ""
         while page := await self._database.survey(stagings.states, self._storage_id, after=after, limit=_PAGE):

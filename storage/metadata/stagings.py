@@ -55,6 +55,9 @@ _AREAS = (
     .where(stagings.c.storage_id == bindparam("storage"), stagings.c.id > bindparam("after"))
     .order_by(stagings.c.id)
 )
+_HOLDERS = sa.select(stagings.c.holder).where(
+    stagings.c.storage_id == bindparam("storage"), stagings.c.holder.is_not(None)
+)
 _STATES = (
     sa.select(stagings.c.id, stagings.c.state)
     .where(stagings.c.storage_id == bindparam("storage"), stagings.c.id > bindparam("after"))
@@ -171,6 +174,11 @@ def areas(tx: Connection, storage_id: int, *, after: str, limit: int) -> list[tu
     """Areas by id beyond `after`, with the time of their last change, held ones too."""
     rows = tx.execute(_AREAS.limit(limit), {"storage": storage_id, "after": after})
     return [(row.id, row.touched_at) for row in rows]
+
+
+def holders(tx: Connection, storage_id: int) -> list[str]:
+    """The words of all holds, as many as requests that run or died; lapsed ones too."""
+    return list(tx.execute(_HOLDERS, {"storage": storage_id}).scalars())
 
 
 def states(tx: Connection, storage_id: int, *, after: str, limit: int) -> list[tuple[str, str]]:

@@ -154,6 +154,20 @@ async def test_sweep_of_strays(place: BucketPlace, store: S3Store) -> None:
     assert await content_of(store, stored) == SMALL
 
 
+async def test_sweep_spares_an_upload_that_runs(place: BucketPlace, store: S3Store) -> None:
+    """A request that takes longer than strays may live keeps the parts that no row knows of yet."""
+    sent = bytes(1 << 20)
+    hasher = Hasher.portable()
+    async with store.stage("slow", create=True) as staging:
+        while not place.uploads():
+            await staging.write(sent, hasher)
+        assert await (await place.open()).sweep_strays(older_than_s=-DAY_S) == 0
+        await staging.write(sent, hasher)
+        stored = await staging.publish(hasher.digest())
+        await staging.discard()
+    assert await content_of(store, stored) == bytes(hasher.size_bytes)
+
+
 async def test_slow_plane(radosgw: S3Server, shared: str, database: Database, tmp_path: Path) -> None:
     """With boto3 in threads instead of our own client, blobs of each size go in and come out."""
     async with place_in(radosgw, settings_for(radosgw, shared, "boto3"), database, tmp_path) as place:
