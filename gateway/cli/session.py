@@ -21,7 +21,7 @@ from gateway.config import Settings
 from gateway.installation import database_of
 from gateway.oci.errors import RegistryError
 from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, StorageError
-from storage.metadata import accounts, projects, repositories
+from storage.metadata import accounts, moving, projects, repositories
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def _user(uid: int) -> str:
 
 
 async def require_schema(database: Database) -> None:
-    """`ClickException` unless the schema is this version's."""
+    """`ClickException` unless the schema is this version's, `Conflict` while a move to here has not ended."""
     revision, head = await database.revision(), await database.head()
     if revision is None:
         raise click.ClickException("the database is empty: `sluice serve` or `sluice migrate` fills it")
@@ -129,3 +129,4 @@ async def require_schema(database: Database) -> None:
             f"the database has schema {revision}, this version needs {head}: run `sluice migrate`, "
             "after a backup and with all servers of this version"
         )
+    await database.read(moving.require_whole)

@@ -208,6 +208,20 @@ async def test_reread_finds_bytes_that_changed(
     assert await (await pair.arrived()).pull(Digest.of(LAYERS[1])) == LAYERS[1]
 
 
+async def test_nobody_uses_half_an_installation(pair: Pair) -> None:
+    """A server does not start on what an interrupted move has left; after the next run it does."""
+    unreachable = Installation(pair.target.database, {"main": FailingStore(pair.store, faults := Faults())})
+    faults.arm_at("after publish", Unavailable("the wire broke"))
+    with pytest.raises(Unavailable):
+        await Move(pair.source, unreachable, clock=pair.scene.clock).run()
+
+    with pytest.raises(Conflict, match="run `sluice migrate --to` again"):
+        await pair.arrived()
+    await pair.move()
+
+    assert await (await pair.arrived()).pull(Digest.of(LAYERS[0])) == LAYERS[0]
+
+
 async def test_an_installation_that_was_used_is_not_overwritten(pair: Pair) -> None:
     """Not one that was never moved to, nor one that has been written to since; unless it is asked for."""
     await pair.target.database.transaction(samples.account, "somebody")

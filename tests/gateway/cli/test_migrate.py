@@ -244,7 +244,7 @@ def test_a_lost_database_is_rebuilt_from_the_bucket(old: Sluice, cluster: Path, 
 
 
 def test_a_killed_move_goes_on(sluice: Sluice, new: New) -> None:
-    """What had arrived is not copied again, and nothing of the rest is left behind."""
+    """Nobody can use half of it; what had arrived is not copied again, and nothing of the rest is left behind."""
     layers = [bytes([number]) * (8 << 20) for number in range(10)]
     for number, layer in enumerate(layers):
         push(sluice.data, "team/images/app", f"v{number}", layer)
@@ -253,6 +253,7 @@ def test_a_killed_move_goes_on(sluice: Sluice, new: New) -> None:
         assert wait_until(lambda: blobs_in(new.data) >= 2, 60)
         move.kill()
     killed_at = blobs_in(new.data)
+    refused = [Sluice(new.data)(*words) for words in (("user", "list"), ("fsck",))]
 
     outcome = sluice.good("migrate", "--to", str(new.file))
 
@@ -260,6 +261,7 @@ def test_a_killed_move_goes_on(sluice: Sluice, new: New) -> None:
     assert found is not None
     assert (int(found[1]) + int(found[2]), int(found[2])) == (11, killed_at)
     assert 2 <= killed_at < 11
+    assert all(each.code == 1 and "run `sluice migrate --to` again" in each.err for each in refused)
     assert Sluice(new.data).good("fsck").code == 0
     files = [path for path in (new.data / "storages" / "default" / "staging").rglob("*") if path.is_file()]
     assert files == []
