@@ -3,10 +3,12 @@
 import http.client
 from dataclasses import dataclass, field
 
-from tests.served import ADMIN, Served, authorization, sha256
+from tests.served import ADMIN, Served, authorization, send, sha256
 
 TRIES = 5
 """How often docker tries a layer."""
+PATIENCE_S = 90.0
+"""For any answer; clients have more."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ def push(gateway: Served, name: str, content: bytes, *, chunk_bytes: int | None 
 
 def pull(gateway: Served, name: str, digest: str, headers: dict[str, str] | None = None) -> Pulled:
     """One GET; what arrived is kept, also where the answer broke off."""
-    connection = gateway.connection(timeout_s=60)
+    connection = gateway.connection(timeout_s=PATIENCE_S)
     try:
         path = f"/v2/{name}/blobs/{digest}"
         connection.request("GET", path, headers={**authorization(ADMIN), **(headers or {})})
@@ -97,11 +99,14 @@ class _Pushing:
 
     def _step(self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> bool:
         """Whether the answer is a success; it is written down in any case."""
+        connection = self.gateway.connection(timeout_s=PATIENCE_S)
         try:
-            reply = self.gateway.admin(method, path, body, headers or {})
+            reply = send(connection, method, path, body, headers or {}, auth=ADMIN)
         except (OSError, http.client.HTTPException):
             self.pushed.statuses.append(0)
             return False
+        finally:
+            connection.close()
         self.pushed.statuses.append(reply.status)
         if reply.status >= 300:
             self.pushed.answers.append(reply.body[:500])

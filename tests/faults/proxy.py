@@ -106,7 +106,8 @@ class FaultProxy:
             self._passages.discard(passage)
 
     async def _wait_healed(self) -> None:
-        self._healed = self._healed or trio.Event()
+        if self._healed is None:
+            self._healed = trio.Event()
         await self._healed.wait()
 
     async def _heal(self) -> None:

@@ -205,6 +205,13 @@ def test_a_request_is_broken_in_its_body(proxy: FaultProxy, server: Server) -> N
 def test_what_stalls_goes_on_when_healed(proxy: FaultProxy) -> None:
     """Up to the given byte all arrives, then nothing and no end; after `heal` the rest comes on the same connection."""
     proxy.harm(Stall(300_000))
+    with socket.create_connection(("127.0.0.1", proxy.port)) as other:  # another one stands still meanwhile
+        other.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        stall_and_heal(proxy)
+
+
+def stall_and_heal(proxy: FaultProxy) -> None:
+    """Read up to where the answer stalls, heal, and read the rest."""
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.1) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         arrived = bytearray()

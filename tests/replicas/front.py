@@ -80,9 +80,10 @@ class Front:
     async def _deal(self, client: trio.SocketStream, pieces: "_Pieces", first: Piece) -> Outcome:
         """One request, to as many replicas as it takes."""
         assert first.head is not None
-        for _ in range(2 * len(self._ports)):
-            turn = Turn(first.head, self._next)
-            self._next = (self._next + 1) % len(self._ports)
+        begin = self._next
+        self._next = (self._next + 1) % len(self._ports)
+        for attempt in range(2 * len(self._ports)):
+            turn = Turn(first.head, (begin + attempt) % len(self._ports))
             try:
                 replica = await trio.open_tcp_stream("127.0.0.1", self._ports[turn.replica])
             except OSError:

@@ -3,7 +3,7 @@
 Every replica is a `sluice serve` of its own with an empty data directory: what they share is the installation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,15 @@ class Replicas:
 
 @contextmanager
 def serve(
-    installation: Installation, folder: Path, *, count: int = 2, environment: Mapping[str, str] | None = None
+    installation: Installation, folder: Path, *, environments: Sequence[Mapping[str, str]] = ()
 ) -> Iterator[Replicas]:
-    """Start the replicas, one after the other, and end them with the block, whatever became of them meanwhile."""
-    variables = environment or installation.environment()
+    """Start the replicas, one after the other, and end them with the block, whatever became of them meanwhile.
+
+    Two with the installation's own environment, or one with each of those given.
+    """
     with ExitStack() as stack:
         members = []
-        for number in range(count):
+        for number, variables in enumerate(environments or [installation.environment()] * 2):
             member = Served(folder / f"replica-{number}", environment=variables)
             stack.callback(_end, member)
             member.start()

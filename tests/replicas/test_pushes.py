@@ -16,6 +16,15 @@ pytestmark = [pytest.mark.replicas, pytest.mark.slow]
 KIB, MIB = 1 << 10, 1 << 20
 
 
+def test_replicas_share_nothing_on_disk(replicas: Replicas) -> None:
+    """What the tests call two replicas are two data directories, without a database and without blobs."""
+    first, second = (member.data for member in replicas.members)
+    assert first != second
+    for folder in (first, second):
+        assert not (folder / "sluice.db").exists()
+        assert not (folder / "blobs").exists()
+
+
 @pytest.mark.parametrize(
     ("chunk_bytes", "size_bytes"),
     [(KIB, 48 * KIB + 1), (100 * KIB, 3 * MIB), (MIB, 20 * MIB), (5 * MIB + 1, 33 * MIB), (20 * MIB, 45 * MIB)],
