@@ -19,7 +19,7 @@ MIB = 1 << 20
 NAME = "team/pulled"
 SIZE = 3 * MIB
 MOST_TRIES = 32
-"""Reads of one object for one request of a client, while S3 does not get well: by the fill, and again for the client."""
+"""Reads of an object for one request of a client, while S3 does not get well: by the fill, and again for the client."""
 is_get = asks("GetObject")
 
 UNSEEN: dict[str, tuple[Fault, int]] = {
