@@ -5,7 +5,7 @@ more, whatever its code still tries: neither does it settle nor let go.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -103,10 +103,12 @@ class MortalBucket(Bucket):
         """A step."""
         await self._step("delete", lambda: super(MortalBucket, self).delete(*keys))
 
-    def get(self, key: str, span: Span | None = None) -> AbstractAsyncContextManager[Download]:
+    @asynccontextmanager
+    async def get(self, key: str, span: Span | None = None) -> AsyncIterator[Download]:
         """A step before anything comes."""
         self.life.point("before get")
-        return super().get(key, span)
+        async with super().get(key, span) as download:
+            yield download
 
 
 class Workers:
@@ -129,7 +131,7 @@ class Workers:
         database = self.place.database if life is None else FailingDatabase(self.place.database, own)
         spool = Spool(self._folder / "spool", budget_bytes=128 << 20, pool=Pool("spool", 4))
         await spool.prepare()
-        stagings = Stagings(self.place.database, "s3", clock=clock or self.clock)
+        stagings = Stagings(self.place.database, "main", clock=clock or self.clock)
         store = S3Store(bucket, stagings, spool=spool, clock=clock or self.clock)
         await stagings.prepare()
         vars(stagings)["_database"] = database

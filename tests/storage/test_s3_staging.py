@@ -1,4 +1,4 @@
-"""What staging areas in a bucket do beyond the contract: move between replicas, outlive trouble, lose to a successor."""
+"""What staging areas in a bucket do beyond the contract: move, outlive trouble, lose to a successor."""
 
 import itertools
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Busy, Content, Database, Digest, DigestMismatch, Hasher, Staging, Unavailable, UploadUnknown
+from storage import Busy, Database, Digest, DigestMismatch, Hasher, Staging, Transaction, Unavailable, UploadUnknown
 from storage.blobstore import BlobStore
 from storage.s3 import S3Store
 from storage.s3_keys import ObjectName
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 KIB = 1 << 10
 MIB = 1 << 20
-DATA = random.Random(4).randbytes(23 * MIB + 4321)  # noqa: S311 - not a secret
+DATA = random.Random(4).randbytes(23 * MIB + 4321)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def digest_of(data: bytes) -> Digest:
 async def test_session_moves_at_each_request(
     workers: Workers, chunk_bytes: int, total_bytes: int, most_requests: int
 ) -> None:
-    """Requests of one session go to two replicas in turn, and the blob is right; small chunks cost rows, not requests."""
+    """Requests of one session go to two replicas in turn; the blob is right, and small chunks cost no requests."""
     lives = Life(), Life()
     stores = [await workers.store(life) for life in lives]
     data = DATA[:total_bytes]
@@ -226,11 +226,8 @@ async def test_held_area_stays_held(workers: Workers, monkeypatch: pytest.Monkey
 async def held_until(workers: Workers) -> int:
     """Until when the one area is held."""
 
-    def look(tx: object) -> int:
-        from sqlalchemy import Connection, text
-
-        assert isinstance(tx, Connection)
-        return int(tx.execute(text("SELECT held_until FROM stagings")).scalar_one())
+    def look(tx: Transaction) -> int:
+        return int(tx.exec_driver_sql("SELECT held_until FROM stagings").scalar_one())
 
     return await workers.place.database.survey(look)
 
@@ -310,7 +307,7 @@ async def test_what_was_settled_survives_a_failing_end(workers: Workers) -> None
 
 
 async def test_upload_that_the_store_dropped(workers: Workers) -> None:
-    """Parts that a lifecycle rule took away end the session: the client is told to begin again, nothing is published."""
+    """Parts that a lifecycle rule took away end the session: the client begins again, and nothing is published."""
     store = await workers.store()
     await patch(store, DATA[: 12 * MIB], create=True)
     for key, upload_id in workers.place.uploads():
