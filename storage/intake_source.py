@@ -36,11 +36,13 @@ class Source(Protocol):
 async def deliver(source: Source, span: Span, take: Callable[[bytes], Awaitable[None]]) -> None:
     """Hand every chunk of the span to `take`, once and in order; a stream that breaks is resumed where it broke.
 
-    Raises what `take` raises, and of the source what resuming does not help. To be called in a task of its own, or
-    where nothing else is open: it enters and leaves the source's contexts as it goes.
+    A source that gives nothing at all has said what it has to say: the first time that is believed at once, in the
+    middle after one more try, so that a service that is down is told of soon. Raises what `take` raises, and of the
+    source what resuming does not help. To be called in a task of its own, or where nothing else is open: it enters and
+    leaves the source's contexts as it goes.
     """
     taker = _Taker(take, span.start)
-    counted_from, resumes = span.start, 0
+    patience = _Patience(span.start)
     while taker.position < span.stop:
         try:
             async with source.read(Span(taker.position, span.stop)) as chunks:
@@ -48,17 +50,35 @@ async def deliver(source: Source, span: Span, take: Callable[[bytes], Awaitable[
             if taker.position < span.stop and taker.refusal is None:
                 raise Unavailable(f"{source.name} ended after {taker.position} of {span.stop} bytes")  # noqa: TRY301
         except Unavailable:
-            if taker.position - counted_from >= _PROGRESS_BYTES:
-                counted_from, resumes = taker.position, 0
-            if resumes == _RESUMES and taker.refusal is None:
-                raise
             if taker.refusal is None:
-                await trio.sleep(_PAUSE_S * 2**resumes)
-            resumes += 1
+                pause_s = patience.broke_at(taker.position)
+                if pause_s is None:
+                    raise
+                await trio.sleep(pause_s)
         if taker.refusal is not None:
             raise taker.refusal
     if taker.position > span.stop:
         raise Damaged(f"{source.name} has more than {span.stop} bytes")
+
+
+class _Patience:
+    """How often a stream may break."""
+
+    def __init__(self, start: int) -> None:
+        self._start = self._position = self._counted_from = start
+        self._resumes = 0
+        self._gave_nothing = False
+
+    def broke_at(self, position: int) -> float | None:
+        """How long to wait before it is resumed; None: no more."""
+        if position - self._counted_from >= _PROGRESS_BYTES:
+            self._counted_from, self._resumes = position, 0
+        gave_nothing = position == self._position
+        if position == self._start or (gave_nothing and self._gave_nothing) or self._resumes == _RESUMES:
+            return None
+        self._position, self._gave_nothing = position, gave_nothing
+        self._resumes += 1
+        return _PAUSE_S * 2.0 ** (self._resumes - 1)
 
 
 class _Taker:

@@ -183,11 +183,11 @@ async def test_last_chunk_waits_for_the_end(front: Front) -> None:
 
 async def test_stream_that_breaks_too_often(front: Front, autojump_clock: trio.testing.MockClock) -> None:
     """It is given up after some resumptions, readers are told to retry, and the next pull goes on where it broke."""
-    front.origin.behaviour.breaks_at = [1_000_000] * 6
+    front.origin.behaviour.breaks_at = [1_000_000 + number for number in range(6)]
     with pytest.raises(Unavailable):
         await front.pull()
     await front.idle()
-    assert front.growing == [1_000_000]
+    assert front.growing == [1_000_005]
     assert await front.pull() == CONTENT
     assert front.origin.behaviour.given_bytes == len(CONTENT)
 

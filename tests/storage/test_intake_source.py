@@ -73,6 +73,15 @@ async def test_resumed_where_it_broke(autojump_clock: MockClock) -> None:
     assert trio.current_time() > 0.3
 
 
+@pytest.mark.parametrize(("before", "asked"), [(0, 1), (10, 3)])
+async def test_source_that_gives_nothing(before: int, asked: int, autojump_clock: MockClock) -> None:
+    """One that is down is believed at once, and in the middle of a stream after one more try."""
+    source = Scripted((before, Unavailable("broke")), *[(0, Unavailable("down"))] * 9)
+    with pytest.raises(Unavailable):
+        await delivered(source)
+    assert len(source.asked) == asked
+
+
 async def test_given_up_after_so_many(autojump_clock: MockClock) -> None:
     """Five resumptions, and then what the source said."""
     source = Scripted(*[(1, Unavailable(f"break {number}")) for number in range(9)])
@@ -118,14 +127,14 @@ async def test_who_takes_refuses(error: Exception) -> None:
     assert (len(source.asked), source.open) == (1, 0)
 
 
-async def test_cancelled(autojump_clock: MockClock) -> None:
-    """It may be cancelled while it reads, and while it waits to resume."""
-    for script in ((100, None), (0, Unavailable("down"))):
-        source = Scripted(script)
+@pytest.mark.parametrize("breaks", [False, True])
+async def test_cancelled(autojump_clock: MockClock, *, breaks: bool) -> None:
+    """It may be cancelled while somebody takes a chunk, and while it waits to resume."""
+    source = Scripted((7, Unavailable("broke")) if breaks else (100, None), (93, None))
 
-        async def wait(_chunk: bytes) -> None:
-            await trio.sleep_forever()
+    async def wait(_chunk: bytes) -> None:
+        await (trio.lowlevel.checkpoint() if breaks else trio.sleep_forever())
 
-        with trio.move_on_after(0.05) as scope:
-            await deliver(source, Span(0, 100), wait)
-        assert (scope.cancelled_caught, source.open) == (True, 0)
+    with trio.move_on_after(0.05) as scope:
+        await deliver(source, WHOLE, wait)
+    assert (scope.cancelled_caught, source.open, len(source.asked)) == (True, 0, 1)
