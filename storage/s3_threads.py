@@ -1,6 +1,6 @@
 """The slow data plane: boto3 in threads, for stores or networks that our own client cannot speak to (proxies).
 
-See `s3_objects.DataPlane`. It costs up to twice the CPU, one thread and 1 MiB per transfer, and the store does not verify
+See `s3_objects.DataPlane`. It costs up to twice the CPU, a thread and 1 MiB per transfer, and the store does not verify
 digests, because botocore hashes by itself or not at all.
 """
 
@@ -14,7 +14,7 @@ import trio
 from storage.blobstore import CHUNK_BYTES, Span
 from storage.blocking import Pool
 from storage.s3_control import Body, Control, Opened
-from storage.s3_failures import Refused, Unreached
+from storage.s3_failures import Refused, Trouble, Unreached
 from storage.s3_objects import Download, ObjectInfo, UploadPart
 from storage.transfer.payload import FileSpan, Payload, Stream
 
@@ -47,7 +47,12 @@ class ThreadPlane:
     ) -> str:
         """See `DataPlane.put`; `sha256` is not used, as `verifies` says."""
         body, size_bytes = _body(payload)
-        return await self._pool.run(self._control.put, key, body, size_bytes, part=part, if_absent=if_absent)
+        try:
+            return await self._pool.run(self._control.put, key, body, size_bytes, part=part, if_absent=if_absent)
+        except Trouble:
+            if isinstance(body, _StreamBody) and body.failure is not None:
+                raise body.failure from None  # what botocore made of it says less
+            raise
 
     @asynccontextmanager
     async def get(self, key: str, span: Span | None) -> AsyncIterator[Download]:
@@ -117,16 +122,22 @@ class _FileBody:
 
 
 class _StreamBody:
-    """Chunks of the event loop, asked for from the thread that sends them."""
+    """Chunks of the event loop, asked for from the thread that sends them. `failure`: what kept it from going on."""
 
     def __init__(self, stream: Stream) -> None:
         self._chunks = aiter(stream.chunks)
+        self._left = stream.size_bytes
         self._rest = memoryview(b"")
+        self.failure: Exception | None = None
 
     def read(self, size_bytes: int = -1, /) -> bytes:
         """See `s3_control.Body`; for a thread of a pool only. Without a size, one chunk."""
         if not self._rest:
-            self._rest = memoryview(trio.from_thread.run(self._next))
+            try:
+                self._rest = memoryview(trio.from_thread.run(self._next))
+            except Exception as error:
+                self.failure = error
+                raise
         cut = len(self._rest) if size_bytes < 0 else size_bytes
         content, self._rest = bytes(self._rest[:cut]), self._rest[cut:]
         return content
@@ -134,7 +145,12 @@ class _StreamBody:
     async def _next(self) -> bytes:
         async for chunk in self._chunks:
             if len(chunk):
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise Unreached("the stream is longer than it promised", passes=False)
                 return bytes(chunk)
+        if self._left:  # the service would wait for the rest
+            raise Unreached(f"the stream ended {self._left} bytes before the end that it promised", passes=False)
         return b""
 
 
