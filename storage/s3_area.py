@@ -305,14 +305,20 @@ class Area:
         return name.stored if found.size_bytes == name.size_bytes else None
 
     async def free(self, *uploads: tuple[str | None, str | None]) -> None:
-        """Drop everything in the bucket that is not published, then the row. `uploads`: those that no row knows."""
+        """Drop everything in the bucket that is not published, then the row. `uploads`: those that no row knows.
+
+        For who has ended the session before: nobody can publish from the area by now, but another holder may have.
+        """
         await self.ensure_held()
         names = {*self.saved.own_objects, *self.state.own_objects, *self.used}
-        name = self.state.name
-        known = {(each.object_id, each.upload_id) for each in (self.saved, self.state)}
-        for object_id, upload_id in {*uploads, *known}:
-            if object_id is not None and upload_id is not None and upload_id not in self.ended_uploads:
+        known = {*uploads, *((each.object_id, each.upload_id) for each in (self.saved, self.state))}
+        begun = {(at, upload) for at, upload in known if at is not None and upload is not None}
+        if names or begun or self.state.closing:
+            await self._renew()  # nobody else has held it since we read the state: what is ours, is ours alone
+        for object_id, upload_id in begun:
+            if upload_id not in self.ended_uploads:
                 await self.bucket.abort(blob_key(object_id), upload_id)
+        name = self.state.name
         if name is not None and self.state.closing and await self.published() is None:
             names |= {name.blob, name.marker}
         elif name is not None:
