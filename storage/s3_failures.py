@@ -20,6 +20,7 @@ ERROR_BODY_BYTES: Final = 64 * 1024
 ATTEMPTS: Final = 4
 _FIRST_PAUSE_S: Final = 0.1  # doubled each time and drawn evenly from zero on, so that many callers spread out
 _LONGEST_PAUSE_S: Final = 2.0
+_PATIENCE_S: Final = 20.0  # no third attempt after it: a service that falls silent takes 30 s each time
 _MOST_MESSAGE_CHARACTERS: Final = 200
 
 _PASSING_STATUS: Final = frozenset({429, 500, 502, 503, 504})
@@ -148,15 +149,19 @@ def _advice(refused: Refused, *, bucket: str, source: str) -> str:
 async def retried(call: Callable[[], Awaitable[T]], *, can_repeat: bool = True) -> T:
     """The result of the first attempt that succeeds, out of at most 4; raises the last one's `Trouble`.
 
-    Waits up to 2 s between two attempts. Without `can_repeat` only what never left us is tried again.
+    Waits up to 2 s between two attempts; after 20 s in all, only a second one is made. Without `can_repeat` only what
+    never left us is tried again.
     """
     pause_s = _FIRST_PAUSE_S
-    for _ in range(ATTEMPTS - 1):
+    patient_until = trio.current_time() + _PATIENCE_S
+    for attempt in range(1, ATTEMPTS):
         try:
             return await call()
         except Trouble as trouble:
             unsent = isinstance(trouble, Unreached) and trouble.nothing_sent
             if not trouble.passes or not (can_repeat or unsent):
+                raise
+            if attempt > 1 and trio.current_time() > patient_until:
                 raise
         await trio.sleep(random.uniform(0, pause_s))  # noqa: S311 - spreads callers, hides nothing
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -29,6 +29,7 @@ PARALLEL_FROM_BYTES: Final = 16 << 20
 _LARGEST_WINDOW_BYTES: Final = 64 << 20
 _FEW_WINDOWS: Final = 3
 _RESUMPTIONS: Final = 4  # without a whole window between them; the bucket has tried four times for each
+_PATIENCE_S: Final = 60.0  # without a byte; each attempt may take 30 s to find that the service is silent
 _CLOSE_DEADLINE_S: Final = 5.0
 
 
@@ -81,6 +82,7 @@ class Windows:
         self._position = span.start
         self._window_stop = span.start
         self._resumptions = 0
+        self._troubled_since: float | None = None
         self._answer = AsyncExitStack()
         self._chunks: AsyncIterator[bytes] | None = None
 
@@ -108,13 +110,13 @@ class Windows:
                     await self._ask()
                 elif chunk := await anext(self._chunks, b""):
                     self._position += len(chunk)
+                    self._troubled_since = None
                     return chunk
                 else:
                     await self._end_window()
             except Unavailable:
                 await self.aclose()
-                self._resumptions += 1
-                if self._resumptions > _RESUMPTIONS:
+                if not self._may_resume():
                     raise
         raise StopAsyncIteration
 
@@ -127,6 +129,13 @@ class Windows:
             raise Damaged(f"object {self._name.key}: the store gives {download.size_bytes} bytes of {span.size_bytes}")
         self._window_stop = span.stop
         self._chunks = download.chunks()
+
+    def _may_resume(self) -> bool:
+        self._resumptions += 1
+        now = trio.current_time()
+        if self._troubled_since is None:
+            self._troubled_since = now
+        return self._resumptions <= _RESUMPTIONS and now - self._troubled_since <= _PATIENCE_S
 
     async def _end_window(self) -> None:
         await self.aclose()

@@ -110,14 +110,15 @@ def test_what_passes(trouble: Trouble, passes: bool) -> None:  # noqa: FBT001 - 
 class Attempts:
     """A call that meets these troubles, one after the other, and then succeeds."""
 
-    def __init__(self, *troubles: Trouble) -> None:
+    def __init__(self, *troubles: Trouble, takes_s: float = 0) -> None:
         self.troubles = list(troubles)
+        self.takes_s = takes_s
         self.made = 0
 
     async def __call__(self) -> str:
         """One attempt."""
         self.made += 1
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.takes_s)
         if self.troubles:
             raise self.troubles.pop(0)
         return "done"
@@ -138,6 +139,14 @@ async def test_retries_are_bounded(autojump_clock: trio.testing.MockClock) -> No
     with pytest.raises(Unreached, match="3"):
         await retried(call)
     assert call.made == ATTEMPTS
+
+
+async def test_silence_is_asked_twice(autojump_clock: trio.testing.MockClock) -> None:
+    """A service that takes half a minute to fail is given up after the second time."""
+    call = Attempts(*(Unreached(f"{number}") for number in range(9)), takes_s=30)
+    with pytest.raises(Unreached, match="1"):
+        await retried(call)
+    assert call.made == 2
 
 
 async def test_refusal_is_not_repeated(autojump_clock: trio.testing.MockClock) -> None:
