@@ -1,9 +1,9 @@
 """The database on a PostgreSQL server: for many replicas that share nothing but it and the blob stores.
 
-Joins what is specific to PostgreSQL: `database_postgres_server.py` (connections), `database_postgres_writer.py` (what
-commits), `database_postgres_listener.py` and `changes_postgres.py`. The contract of the methods stands in
-`database.py`, the reasons in docs/decisions/0013-postgresql.md. psycopg is imported when a database is made, as it
-belongs to the extra `postgres`.
+Joins what is specific to PostgreSQL: `database_postgres_line.py`, `_server.py` and `_session.py` (connections),
+`_writer.py` (what commits), `_listener.py` with `changes_postgres.py`, and `_schema.py` (migrations). The contract of
+the methods stands in `database.py`, the reasons in docs/decisions/0013-postgresql.md. psycopg is imported when a
+database is made, as it belongs to the extra `postgres`.
 """
 
 import threading
@@ -21,7 +21,7 @@ from storage.database_writer import Writer
 from storage.errors import Unavailable
 
 if TYPE_CHECKING:
-    from storage.database_postgres_server import Session
+    from storage.database_postgres_session import Session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,9 +40,11 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: str, *, connections: int = 8) -> None:
         try:
-            from storage import database_postgres_listener as listener  # noqa: PLC0415 - an extra
+            from storage import database_postgres_line as line  # noqa: PLC0415 - an extra
+            from storage import database_postgres_listener as listener  # noqa: PLC0415
             from storage import database_postgres_schema as schema  # noqa: PLC0415
             from storage import database_postgres_server as server  # noqa: PLC0415
+            from storage import database_postgres_session as session  # noqa: PLC0415
             from storage import database_postgres_writer as writer  # noqa: PLC0415
         except ImportError as error:
             raise Unavailable("PostgreSQL needs psycopg: install sluice-gateway[postgres]") from error
@@ -52,9 +54,9 @@ class PostgresDatabase(Database):
         self._writer = Writer(writer.PostgresCommitter(self._server, self._changes))
         self._listener = listener.Listener(self._server, self._changes)
         look = trio.from_thread.check_cancelled
-        self._reads = _Sessions(Pool("database", reads), partial(server.Session, self._server, server.READER, look))
+        self._reads = _Sessions(Pool("database", reads), partial(session.Session, self._server, line.READER, look))
         self._surveys = _Sessions(
-            Pool("surveys", _SURVEYS), partial(server.Session, self._server, server.SURVEYOR, look)
+            Pool("surveys", _SURVEYS), partial(session.Session, self._server, line.SURVEYOR, look)
         )
         self._migrate = partial(schema.migrate, self._server, look)
         self._outdated: frozenset[str] = frozenset()

@@ -14,7 +14,9 @@ import psycopg
 import sqlalchemy as sa
 
 from storage.changes_postgres import PostgresChanges
-from storage.database_postgres_server import LISTENER, Line, Server, Session
+from storage.database_postgres_line import LISTENER, Line
+from storage.database_postgres_server import Server
+from storage.database_postgres_session import Session
 from storage.database_postgres_writer import statement_since
 from storage.errors import StorageError
 

@@ -14,7 +14,9 @@ import sqlalchemy as sa
 
 from storage import migrations
 from storage.database_postgres_failures import LOCK_TIMEOUT, code_of
-from storage.database_postgres_server import MIGRATOR, READER, Role, Server, Session
+from storage.database_postgres_line import MIGRATOR, READER, Role
+from storage.database_postgres_server import Server
+from storage.database_postgres_session import Session
 
 # Among PostgreSQL's advisory locks: "sluice" and an "m" in ASCII.
 _LOCK: Final = sa.select(sa.func.pg_try_advisory_xact_lock(0x736C756963656D))

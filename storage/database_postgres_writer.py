@@ -18,7 +18,9 @@ from psycopg.pq import TransactionStatus
 
 from storage.changes_postgres import AT_ONCE, PostgresChanges
 from storage.database_postgres_failures import READ_ONLY, code_of
-from storage.database_postgres_server import WRITER, Server, Session
+from storage.database_postgres_line import WRITER
+from storage.database_postgres_server import Server
+from storage.database_postgres_session import Session
 from storage.database_writer import RolledBack
 from storage.errors import Unavailable
 
@@ -88,7 +90,7 @@ class PostgresCommitter:
 
     def failure(self, error: BaseException) -> BaseException:
         """A new connection for the next transaction, whatever happened to this one."""
-        told = self._told(error)
+        told = self._session.failure(error) if isinstance(error, sa.exc.DBAPIError | psycopg.Error) else error
         self.close()
         return told
 

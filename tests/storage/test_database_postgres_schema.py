@@ -15,8 +15,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from storage import PostgresDatabase, Unavailable, migrations
+from storage.database_postgres_line import MIGRATOR
 from storage.database_postgres_schema import migrate
-from storage.database_postgres_server import MIGRATOR, Server
+from storage.database_postgres_server import Server
 from storage.metadata import blobs, grants, repositories, tags
 from storage.metadata.tables import changes, metadata
 from tests.storage.database_process import process, start_together

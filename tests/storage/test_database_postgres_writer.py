@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import trio
 
 from storage import PostgresDatabase, Transaction, Unavailable
-from storage.database_postgres_server import WRITER
+from storage.database_postgres_line import WRITER
 from storage.database_postgres_writer import _LOCK, statement_since
 from tests.servers.postgres import PostgresServer
 from tests.storage.database_process import process
@@ -82,6 +82,22 @@ async def test_a_lock_that_a_stranger_holds_is_waited_for_and_then_told(
                 await database.transaction(insert, "early")
             assert time.monotonic() - began < 5
         assert await database.transaction(insert, "late") == "late"
+
+
+async def test_a_server_that_stands_still_keeps_writers_no_longer_than_the_lock_would(
+    rows_url: str, shaken_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a turn is told when the turn should have come, not when a statement might have ended."""
+    monkeypatch.setattr("storage.database_postgres_writer.WRITER", replace(WRITER, lock_s=0.3))
+    async with PostgresDatabase(rows_url) as database:
+        await database.transaction(insert, "before")
+        shaken_postgres.pause()
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await database.transaction(insert, "refused")
+        assert time.monotonic() - began < 6
+        shaken_postgres.resume()
+        assert await database.transaction(insert, "after") == "after"
 
 
 FREEZE = """
