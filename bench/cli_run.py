@@ -81,7 +81,7 @@ def command(
       sluice bench run --quick --case 'blob-get-warm-*' --contender sluice --contender nginx
       sluice bench run --url https://registry.example --case manifest-get --rounds 3
       sluice bench run --set smoke --quick --check
-      sluice bench run --set s3 --rounds 3 --output bench-s3
+      sluice bench run --set s3 --rounds 2 --output bench-s3
     """  # noqa: D301  # click's mark
     case_set = CaseSet(set_name)
     if (check or accept) and (patterns or names or url or case_set in {CaseSet.ALL, CaseSet.S3}):
