@@ -12,6 +12,7 @@ from storage.s3_failures import Unreached
 from storage.s3_settings import S3Settings
 from storage.transfer import Credentials
 
+pytestmark = pytest.mark.slow  # boto3 takes its time to read its own descriptions
 ENDPOINT = "http://127.0.0.1:9"  # nobody listens there
 GIVEN = S3Settings("pail", endpoint_url=ENDPOINT, access_key_id="given", secret_access_key="secret")
 SOUGHT = S3Settings("pail", endpoint_url=ENDPOINT)

@@ -1,7 +1,7 @@
 """Names in a bucket are read back as they were made, and nothing else is read as one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.blobstore import StoredObject
@@ -14,6 +14,7 @@ IDS = st.text("0123456789abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=80)
 NAME = ObjectName(Digest.of(b"some"), "3f2a-7", 4, 1_790_000_000)
 
 
+@settings(max_examples=50)
 @given(content=st.binary(max_size=8), object_id=IDS, size=st.integers(0, 5 << 40), at=st.integers(0, 10**11))
 def test_key_tells_everything(content: bytes, object_id: str, size: int, at: int) -> None:
     """A row's key, and the marker's name, give back digest, id, size and time."""
@@ -79,6 +80,7 @@ def test_foreign_blob_key(key: str) -> None:
     assert object_id_of(key) is None
 
 
+@settings(max_examples=50)
 @given(staging_id=st.text("0123456789abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=64), at=st.integers(0, 5 << 40))
 def test_segments(staging_id: str, at: int) -> None:
     """A segment's name gives back its area and offset, sorts by offset, and is made once."""
