@@ -16,6 +16,7 @@ from gateway.config import DirectoryStorage, S3Storage, Settings
 from gateway.logs import get_logger
 from storage import (
     BlobStore,
+    CheckedStore,
     Database,
     FilesystemStore,
     HotSet,
@@ -48,6 +49,8 @@ class Stores:
     buckets: Mapping[str, "S3Store"] = field(default_factory=dict)
     hot: Mapping[str, HotSetStore] = field(default_factory=dict)
     """Those of the buckets that have a hot set in front of them, by the same names."""
+    checked: Mapping[str, CheckedStore] = field(default_factory=dict)
+    """Those that check what they get from a bucket, by the same names: all that have a hot set, and the others, too."""
     notes: Sequence[tuple[str, str]] = ()
     """What a service cannot do and what that costs, each with the name of its storage."""
 
@@ -66,13 +69,14 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """Open every store of an installation whose `database` is open and migrated; they are closed on leaving.
 
-    `hot`: with hot sets in front of buckets, for who serves pulls. Raises `Unavailable` for a store that cannot be
-    reached, or that cannot be what the database knows of.
+    `hot`: for who serves pulls: what comes from buckets is checked, and kept in hot sets where they have one. Raises
+    `Unavailable` for a store that cannot be reached, or that cannot be what the database knows of.
     """
     disk = Pool("disk", settings.storage.threads)
     found: dict[str, BlobStore] = {}
     buckets: dict[str, S3Store] = {}
     fronts: dict[str, HotSetStore] = {}
+    checked: dict[str, CheckedStore] = {}
     notes: list[tuple[str, str]] = []
     async with AsyncExitStack() as stack:
         intakes: Intakes | None = None
@@ -86,13 +90,16 @@ async def open_stores(
                     )
                     notes += [(name, each) for each in lacks]
                     found[name] = buckets[name] = bucket
-                    if hot and section.hot_bytes:
+                    if hot:
                         if intakes is None:
                             intakes = await stack.enter_async_context(_open_intakes())
-                        front = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
+                        found[name] = checked[name] = CheckedStore(bucket, intakes)
+                        front: HotSetStore | None = None
+                        if section.hot_bytes:
+                            front = await _with_hot_set(settings, name, section, bucket, intakes=intakes)
                         if front is not None:
-                            found[name] = fronts[name] = front
-        yield Stores(found, buckets, fronts, notes)
+                            found[name] = checked[name] = fronts[name] = front
+        yield Stores(found, buckets, fronts, checked, notes)
 
 
 # --- directories -----------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ _log = get_logger(__name__)
 
 
 def watch_damage(database: Database, stores: Stores, content: Content, *, clock: Callable[[], float]) -> None:
-    """Have what hot sets find damaged in their buckets looked at, marked and put aside. Before anything is read."""
-    for name, store in stores.hot.items():
+    """Have what pulls find damaged in buckets looked at, marked and put aside. Before anything is read."""
+    for name, store in stores.checked.items():
         store.on_damage = DamageReports(
             database, content, storage=name, origin=store.origin, tell=_tell_damage, clock=clock
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
+from storage.checked_store import CheckedStore
 from storage.content import Content, FoundBlob, TooManyUploads
 from storage.damage import DamageReports, FoundDamage
 from storage.database import Database, Transaction
@@ -79,6 +80,7 @@ __all__ = [
     "Bucket",
     "Busy",
     "Changes",
+    "CheckedStore",
     "Conflict",
     "Content",
     "CredentialRecord",

@@ -10,7 +10,7 @@ Everything else is the origin's. Copies are found by key and keys are never reus
 never stale; a reader came here through a row, which decides whether the blob exists.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +18,8 @@ from typing import Final
 
 import trio
 
-from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject, check_span
-from storage.digest import Hasher
+from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, StoredObject, check_span
+from storage.checked_store import CheckedStore, DamageReport
 from storage.filesystem_layout import IDENTITY
 from storage.filesystem_reading import (
     CLOSE_DEADLINE_S,
@@ -32,27 +32,20 @@ from storage.filesystem_reading import (
 from storage.hotset import HotSet
 from storage.hotset_files import Entry
 from storage.intake import Intake, Intakes
-from storage.intake_reading import FollowingReader, Verified
+from storage.intake_reading import FollowingReader
 
 _GATHERED_SHARE: Final = 2
 """One out of so many bytes of a blob have to be asked for, to be worth fetching all of it."""
 
-DamageReport = Callable[[StoredObject], Awaitable[object]]
-"""Told that an object of the origin has other bytes than its digest says; see `storage.damage.report`."""
 
-
-class HotSetStore:
+class HotSetStore(CheckedStore):
     """See `blobstore.BlobStore` and the module docstring. Nothing to close; `hotset` and `intakes` are the caller's."""
 
     def __init__(
         self, origin: BlobStore, hotset: HotSet, intakes: Intakes, *, on_damage: DamageReport | None = None
     ) -> None:
-        self.origin: Final = origin
-        """Where the bytes really lie, for what only it can do, and for whoever checks it."""
+        super().__init__(origin, intakes, on_damage=on_damage)
         self.hotset: Final = hotset
-        self.on_damage = on_damage
-        """May be set once, before anything is read: what it needs is often made after the stores."""
-        self._intakes = intakes
         self._cache = PageCache()
 
     @property
@@ -119,22 +112,6 @@ class HotSetStore:
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await close_descriptor(descriptor, self.hotset.pool)
 
-    @asynccontextmanager
-    async def _open_origin(self, stored: StoredObject, span: Span) -> AsyncIterator[BlobReader]:
-        async with self.origin.open(stored, span) as reader:
-            if stored.encoding != IDENTITY or not stored.size_bytes or span != Span(0, stored.size_bytes):
-                yield reader
-            else:
-                yield _CheckedReader(reader, stored, report=partial(self._tell, stored))
-
-    def _tell(self, stored: StoredObject) -> None:
-        """Report in a task that the reader, who is about to fail, does not take along."""
-        self._intakes.run_beside(partial(self._report, stored))
-
-    async def _report(self, stored: StoredObject) -> None:
-        if self.on_damage is not None:
-            await self.on_damage(stored)
-
     # --- the origin's, with a look at what lies here ----------------------------------------------------------------
 
     async def remove(self, key: str) -> None:
@@ -150,22 +127,6 @@ class HotSetStore:
     async def _forget(self, key: str) -> None:
         self._intakes.forget(self.hotset, key)
         await self.hotset.forget(key)
-
-    async def stat(self, key: str) -> StoredObject:
-        """See `blobstore.BlobStore.stat`."""
-        return await self.origin.stat(key)
-
-    def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
-        """See `blobstore.BlobStore.stage`."""
-        return self.origin.stage(staging_id, create=create)
-
-    def scan(self) -> AbstractAsyncContextManager[AsyncIterator[StoredObject]]:
-        """See `blobstore.BlobStore.scan`."""
-        return self.origin.scan()
-
-    def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
-        """See `blobstore.BlobStore.scan_staging`."""
-        return self.origin.scan_staging()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +149,3 @@ class _Object:
                     yield chunks
             else:
                 yield chunks
-
-
-class _CheckedReader:
-    """A whole blob as it comes from the origin, with its digest checked before the last chunk."""
-
-    def __init__(self, reader: BlobReader, stored: StoredObject, *, report: Callable[[], None]) -> None:
-        self._reader = reader
-        self._stored = stored
-        self._report = report
-
-    @property
-    def file(self) -> OpenFile | None:
-        """What the origin offers: a file of its own is as good as any."""
-        return self._reader.file
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """See `blobstore.BlobReader.chunks`."""
-        what, digest = f"object {self._stored.key}", self._stored.digest
-        return Verified(self._reader.chunks(), Hasher(), digest=digest, what=what, report=self._report)

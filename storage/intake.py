@@ -225,10 +225,12 @@ class Intake:
             await self._hotset.give_up(growing)
 
     async def _keep(self, growing: GrowingFile) -> None:
-        if self.is_wanted:
-            await self._hotset.keep(growing)
-        else:
+        if not self.is_wanted:
             await self._hotset.give_up(growing)
+            return
+        await self._hotset.keep(growing)
+        if not self.is_wanted:  # removed while the disk was waited for
+            await self._hotset.forget(self.entry.key)
 
     async def _condemn(self, growing: GrowingFile, error: StorageError, *, blame: bool) -> None:
         self._fail(error)
@@ -309,6 +311,7 @@ class Intakes:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._flying: dict[tuple[HotSet, str], Intake] = {}
+        self._running = 0
         self._ended = trio.lowlevel.ParkingLot()
         self._source_bytes = self._followed = 0
 
@@ -335,7 +338,7 @@ class Intakes:
     async def wait_idle(self) -> None:
         """Wait until no fill runs, and what ran has been kept or removed."""
         await trio.lowlevel.checkpoint()
-        while self._flying:
+        while self._running:
             await self._ended.park()
 
     def find(self, hotset: HotSet, key: str) -> Intake | None:
@@ -360,6 +363,7 @@ class Intakes:
         intake = self._flying.get((hotset, entry.key))
         if intake is None or intake.is_over:
             intake = self._flying[hotset, entry.key] = Intake(hotset, entry, source, on_damage=on_damage)
+            self._running += 1
             self._nursery.start_soon(self._run, hotset, intake)
         intake.enter()
         try:
@@ -381,6 +385,7 @@ class Intakes:
                 del self._flying[hotset, intake.entry.key]
             self._source_bytes += intake.fetched_bytes
             self._followed += bool(intake.followed_bytes)
+            self._running -= 1
             self._ended.unpark_all()
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await intake.close_unused()
