@@ -225,11 +225,15 @@ class Intake:
             await self._hotset.give_up(growing)
 
     async def _keep(self, growing: GrowingFile) -> None:
-        if not self.is_wanted:
+        if self.is_wanted:
+            await self._hotset.keep(growing)
+        else:
             await self._hotset.give_up(growing)
-            return
-        await self._hotset.keep(growing)
-        if not self.is_wanted:  # removed while the disk was waited for
+        await self._forget_removed()
+
+    async def _forget_removed(self) -> None:
+        """What was removed while the disk was waited for is not kept."""
+        if not self.is_wanted:
             await self._hotset.forget(self.entry.key)
 
     async def _condemn(self, growing: GrowingFile, error: StorageError, *, blame: bool) -> None:
