@@ -4,17 +4,23 @@ Each trouble meets a database under load: readers, surveyors and writers that go
 told. What a trouble may never do is lie: a row that was acknowledged is there in every read.
 """
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
 
 import psycopg
 import pytest
 import trio
 
-from storage import PostgresDatabase, Unavailable
+from storage import Pool, PostgresDatabase, Unavailable
+from tests.faults.fault import DOWN, UP, Cut, Direction, HalfClose, Latency, Reset, Stall
+from tests.faults.proxy import FaultProxy
 from tests.servers.postgres import PostgresServer
 from tests.storage.lease_rows import insert, names
 
@@ -181,3 +187,49 @@ async def test_a_lock_that_somebody_else_holds(postgres: PostgresServer, postgre
             with trio.fail_after(10):
                 await load.all_fail("read")
         assert await healed(load) < HEALED_S
+
+
+@pytest.mark.parametrize("kind", [Reset, Cut, HalfClose, Stall], ids=lambda kind: kind.__name__.lower())
+async def test_a_network_that_breaks_connections_anywhere(
+    postgres: PostgresServer, postgres_database: str, kind: type[Reset | Cut | HalfClose | Stall]
+) -> None:
+    """Amid a greeting, a question, an answer or a commit: nobody is misled, nothing acknowledged is lost, all heals."""
+    hands = Pool("hands", 1)
+    directions: tuple[Direction, ...] = (UP, DOWN)
+    with FaultProxy(postgres.port, http=False) as proxy:
+        async with under_load(postgres.url_of(postgres_database, port=proxy.port)) as load:
+            for position, direction in product((0, 300, 3_000, 20_000), directions):
+                proxy.harm(kind(position, direction))
+                await hands.run(proxy.reset_all)
+                refused = load.told.total()
+                with trio.move_on_after(1):
+                    while load.told.total() < refused + 10:
+                        await trio.sleep(0.01)
+                await hands.run(proxy.heal)
+                assert await healed(load) < HEALED_S
+
+
+async def test_a_slow_network_is_only_slow(postgres: PostgresServer, postgres_database: str) -> None:
+    """Half a second until the first answer on each connection is no trouble for anybody."""
+    with FaultProxy(postgres.port, http=False) as proxy:
+        proxy.harm(Latency(0.5))
+        async with under_load(postgres.url_of(postgres_database, port=proxy.port)) as load:
+            assert load.told.total() == 0
+
+
+WITHOUT = """
+import sys
+sys.modules["psycopg"] = None
+from storage import PostgresDatabase, Unavailable
+try:
+    PostgresDatabase("postgresql://somewhere/x")
+except Unavailable as error:
+    print(error)
+"""
+
+
+def test_without_the_driver_it_says_what_to_install() -> None:
+    """Psycopg belongs to an extra: everything else works without it, and this names the extra."""
+    command = [sys.executable, "-c", WITHOUT]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "sluice-gateway[postgres]" in told.stdout
