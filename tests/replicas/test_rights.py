@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -46,6 +47,12 @@ def delete_place(gateway: Served, login: Login, place: Place) -> None:
     assert reply.status in {200, 202, 204}, reply
 
 
+def is_refused(gateway: Served, method: str, path: str, auth: Login | str) -> bool:
+    """Whether the gateway says no, in whichever words."""
+    body = b"x" if method in {"PATCH", "POST"} else None
+    return gateway.request(method, path, body, auth=auth).status in {401, 403, 404}
+
+
 @pytest.mark.parametrize("end", [take_grant, disable, delete_place])
 @pytest.mark.parametrize("way", ["password", "token"])
 def test_what_one_took_away_the_other_refuses(
@@ -63,7 +70,7 @@ def test_what_one_took_away_the_other_refuses(
     end(here, login, place)
 
     for path in paths:
-        assert wait_until(lambda path=path: there.request("GET", path, auth=auth).status in {401, 403, 404}, SOON_S)
+        assert wait_until(partial(is_refused, there, "GET", path, auth), SOON_S)
 
 
 def test_a_new_repository_of_an_old_name_is_another_one(replicas: Replicas) -> None:
@@ -86,9 +93,5 @@ def test_a_new_repository_of_an_old_name_is_another_one(replicas: Replicas) -> N
     asked += [("PATCH", begun.headers["location"]), ("GET", begun.headers["location"])]
     asked += [("POST", f"/v2/{place.name}/app/blobs/uploads/")]
     for method, path in asked:
-        body = b"x" if method in {"PATCH", "POST"} else None
         for auth in (token, login):
-            assert wait_until(
-                lambda m=method, p=path, b=body, a=auth: there.request(m, p, b, auth=a).status in {401, 403, 404},
-                SOON_S,
-            ), (method, path)
+            assert wait_until(partial(is_refused, there, method, path, auth), SOON_S), (method, path)
