@@ -29,8 +29,9 @@ _PAGES: Final = 1
 class Move:
     """One run. `keys`: whether signing keys move too, which is of use only if both have one secret key.
 
-    `replace` allows to overwrite an installation that has been used on its own. `reread` hashes every blob of the new
-    installation again, in place of comparing sizes. `workers` blobs are copied at once.
+    Storages in `shared` have one place in both installations: their bytes stay, and from the end of the move on only
+    the new one may write there. `replace` allows to overwrite an installation that has been used on its own. `reread`
+    hashes every blob of the new installation again, in place of comparing sizes. `workers` blobs are copied at once.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Move:
         target: Installation,
         *,
         keys: bool = True,
+        shared: Collection[str] = (),
         replace: bool = False,
         reread: bool = False,
         workers: int = 4,
@@ -47,6 +49,7 @@ class Move:
         self._source = source
         self._target = target
         self._tables = frozenset(moving.copied_tables() | {"blobs"}) - (set() if keys else {"signing_keys"})
+        self._shared = frozenset(shared)
         self._replace = replace
         self._reread = reread
         self._workers = workers
@@ -68,14 +71,18 @@ class Move:
         await self._require_untouched()
         names, storage_ids = await self._match_storages()
         await self._target.database.transaction(self._begin)
+        own = {name: store for name, store in self._target.stores.items() if name not in self._shared}
         await drop_leftovers(
-            self._target, {names[old]: new for old, new in storage_ids.items()}, now=int(self._clock())
+            Installation(self._target.database, own),
+            {names[old]: new for old, new in storage_ids.items()},
+            now=int(self._clock()),
         )
         mover = BlobMover(
             self._source,
             self._target,
             storage_ids=storage_ids,
             names=names,
+            shared=self._shared,
             totals=self.totals,
             reread=self._reread,
             workers=self._workers,

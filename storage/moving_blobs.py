@@ -6,7 +6,7 @@ bytes the old store cannot give as its row says is lost: told, and left out. Any
 
 import errno
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -67,6 +67,7 @@ class _Lost(Exception):
 class BlobMover:
     """Brings every blob of `source` to `target`; `storage_ids` gives the new id of each old storage.
 
+    Of storages in `shared` both installations have the same place: their bytes stay, and only rows are made.
     `progress` is called with numbers of bytes that are dealt with. With `reread` every blob of the new installation is
     read back and hashed, else its size is looked up.
     """
@@ -78,6 +79,7 @@ class BlobMover:
         *,
         storage_ids: Mapping[int, int],
         names: Mapping[int, str],
+        shared: Collection[str],
         totals: MoveTotals,
         reread: bool,
         workers: int,
@@ -88,6 +90,7 @@ class BlobMover:
         self._target = target
         self._storage_ids = storage_ids
         self._names = names
+        self._shared = shared
         self._totals = totals
         self._reread = reread
         self._workers = workers
@@ -145,14 +148,14 @@ class BlobMover:
         if copy is not None and copy.damaged_at is None:
             if self._passes > 1:
                 return  # the first pass of this run has seen to it
-            if await self._is_good(store, copy.stored):
+            if self._is_theirs(blob, copy) and await self._is_good(store, copy.stored):
                 self._totals.kept_blobs += 1
                 self._progress(blob.stored.size_bytes)
                 return
             broken = copy.stored.key
         for _ in range(_ATTEMPTS):
             try:
-                await self._copy(blob, store, broken)
+                await self._fetch(blob, store, broken)
             except _Lost as error:
                 current = await self._current(blob)
                 if current is None:
@@ -163,10 +166,25 @@ class BlobMover:
                 blob = current
             else:
                 self._found_again(blob)
-                self._totals.copied_blobs += 1
-                self._totals.copied_bytes += blob.stored.size_bytes
                 return
         raise Unavailable(f"blob {blob.stored.digest} is stored anew over and over in the old installation")
+
+    def _is_theirs(self, blob: BlobRecord, copy: BlobRecord) -> bool:
+        """Whether the copy may be relied on: in a shared place the old installation frees any key but its row's."""
+        return self._names[blob.storage_id] not in self._shared or copy.stored.key == blob.stored.key
+
+    async def _fetch(self, blob: BlobRecord, store: BlobStore, broken: str | None) -> None:
+        """Bring the bytes, or only the row where they stay; raises `_Lost`."""
+        if self._names[blob.storage_id] in self._shared:
+            if not await self._is_good(store, blob.stored):
+                raise _Lost("the store does not have it as its row says")
+            await self._put_on_record(blob, blob.stored, broken)
+            self._totals.kept_blobs += 1
+            self._progress(blob.stored.size_bytes)
+        else:
+            await self._copy(blob, store, broken)
+            self._totals.copied_blobs += 1
+            self._totals.copied_bytes += blob.stored.size_bytes
 
     def _found_again(self, blob: BlobRecord) -> None:
         if blob.id in self.lost:  # pushed anew since an earlier pass of this run
@@ -184,9 +202,7 @@ class BlobMover:
                 stored = await staging.publish(digest)
                 if not await self._is_good(store, stored):
                     raise Damaged(f"blob {digest} is not in the new installation as it was sent there")
-                await self._target.database.transaction(
-                    _put_on_record, storage_id, stored, blob.id, broken=broken, now=int(self._clock())
-                )
+                await self._put_on_record(blob, stored, broken)
                 is_on_record = True
             finally:  # what fails here the next run makes up for
                 with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
@@ -194,6 +210,16 @@ class BlobMover:
                         await staging.discard()
                     else:
                         await _free(self._target.database, storage_id, store, staging, now=int(self._clock()))
+
+    async def _put_on_record(self, blob: BlobRecord, stored: StoredObject, broken: str | None) -> None:
+        await self._target.database.transaction(
+            _put_on_record,
+            self._storage_ids[blob.storage_id],
+            stored,
+            blob.id,
+            broken=broken,
+            now=int(self._clock()),
+        )
 
     async def _fill(self, staging: Staging, blob: BlobRecord) -> None:
         stored = blob.stored

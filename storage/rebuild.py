@@ -99,9 +99,7 @@ class Rebuild:
             self.totals.kept += len(wanted) - added - healed
 
     async def _is_wanted(self, storage_id: int, stored: StoredObject, row: BlobRecord | None) -> bool:
-        """Whether the object would serve better than what is on record."""
-        if await self._database.survey(blobs.is_given_up, storage_id, stored.key):
-            return False
+        """Whether the object would serve better than what is on record; it may have been given up."""
         if row is None:
             return True
         if row.stored.key == stored.key:

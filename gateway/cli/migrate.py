@@ -1,14 +1,14 @@
 """`sluice migrate`: the database's schema to this version's, and a whole installation to another place."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from gateway.cli.help import Command
-from gateway.cli.moving import carry_key, load_new, open_new, open_old, require_two
+from gateway.cli.moving import carry_key, load_new, open_new, open_old, shared_storages
 from gateway.cli.options import with_settings
 from gateway.cli.output import amount
 from gateway.cli.session import perform, require_installation
@@ -28,6 +28,11 @@ from storage import LostBlob, Move, MoveTotals, Pool
 @click.option("--verify", is_flag=True, help="With --to: read every moved blob back and hash it.")
 @click.option("--replace", is_flag=True, help="With --to: overwrite what the new installation has got on its own.")
 @click.option(
+    "--keep-blobs",
+    is_flag=True,
+    help="With --to: storages that lie in the same place in both stay there; the old one must never run again.",
+)
+@click.option(
     "--parallel",
     type=click.IntRange(1, 64),
     default=4,
@@ -36,7 +41,9 @@ from storage import LostBlob, Move, MoveTotals, Pool
     help="With --to: blobs copied at once.",
 )
 @with_settings
-def command(*, target: Path | None, verify: bool, replace: bool, parallel: int, settings: Settings) -> None:
+def command(
+    *, target: Path | None, verify: bool, replace: bool, keep_blobs: bool, parallel: int, settings: Settings
+) -> None:
     """Bring the database to this version, or move the whole installation elsewhere.
 
     Without --to: the schema becomes this version's, all or nothing. A server does the same when it starts. Make a
@@ -48,9 +55,11 @@ def command(*, target: Path | None, verify: bool, replace: bool, parallel: int, 
 
     The old installation is not changed and may serve meanwhile; the new one must not run yet. First move while the old
     one runs, which takes as long as its bytes take. Then stop the old one and run the same command again: it brings
-    what was pushed since, and the rows as they are then. Interrupted, it goes on where it was. Open uploads do not
-    move: clients begin them anew. A blob that cannot be read is told and left out; the next push of it heals that, and
-    the exit code is 1.
+    what was pushed since, and the rows as they are then. Interrupted, it goes on where it was.
+
+    Open uploads do not move: clients begin them anew. A blob that cannot be read is told and left out; the next push of
+    it heals that, and the exit code is 1. Where only the database moves, --keep-blobs leaves the bytes in their place;
+    after the last run the old installation may not touch them any more.
 
     Examples:
       sluice migrate --data /var/lib/sluice
@@ -58,11 +67,18 @@ def command(*, target: Path | None, verify: bool, replace: bool, parallel: int, 
       sluice migrate --config /etc/sluice-cluster.toml --to /etc/sluice-single.toml --verify
     """
     if target is None:
-        if verify or replace:
-            raise click.UsageError("--verify and --replace go with --to")
+        if verify or replace or keep_blobs:
+            raise click.UsageError("--verify, --replace and --keep-blobs go with --to")
         _migrate(settings)
         return
-    totals = _move(settings, load_new(target), verify=verify, replace=replace, parallel=parallel)
+    new = load_new(target)
+    shared = shared_storages(settings, new)
+    if shared and not keep_blobs:
+        raise click.ClickException(
+            f"storage {', '.join(shared)} lies in the same place in both: give the new one a place of its own, "
+            "or leave the bytes there with --keep-blobs"
+        )
+    totals = _move(settings, new, shared=shared, verify=verify, replace=replace, parallel=parallel)
     _tell(totals)
 
 
@@ -80,15 +96,23 @@ def _migrate(settings: Settings) -> None:
     perform(work)
 
 
-def _move(old: Settings, new: Settings, *, verify: bool, replace: bool, parallel: int) -> MoveTotals:
-    require_two(old, new)
-
+def _move(
+    old: Settings, new: Settings, *, shared: Sequence[str], verify: bool, replace: bool, parallel: int
+) -> MoveTotals:
     async def work() -> MoveTotals:
         async with open_old(old) as source, open_new(new) as target:
             warning = await Pool("secret_key", 1).run(carry_key, old, new)
             if warning is not None:
                 click.echo(f"Warning: {warning}", err=True)
-            move = Move(source, target, keys=warning is None, replace=replace, reread=verify, workers=parallel)
+            move = Move(
+                source,
+                target,
+                keys=warning is None,
+                shared=shared,
+                replace=replace,
+                reread=verify,
+                workers=parallel,
+            )
             _, size_bytes = await move.size()
             with _progress(size_bytes) as advance:
                 return await move.run(advance)

@@ -46,17 +46,24 @@ async def open_new(settings: Settings) -> AsyncIterator[Installation]:
             yield Installation(database, stores.all)
 
 
-def require_two(old: Settings, new: Settings) -> None:
-    """`ClickException` if the two share a database or a place of bytes."""
+def shared_storages(old: Settings, new: Settings) -> list[str]:
+    """The storages that lie in the same place in both.
+
+    `ClickException` if both have one database, or one place under two names.
+    """
     if _database(old) == _database(new):
         raise click.ClickException("both configurations name the same database: there is nothing to move")
     places = {_place(old, name): name for name in old.storage.storages}
+    shared = []
     for name in new.storage.storages:
-        if (other := places.get(_place(new, name))) is not None:
+        other = places.get(_place(new, name))
+        if other not in {None, name}:
             raise click.ClickException(
                 f"the new installation's storage {name} lies where the old one's storage {other} does: "
-                "each needs a place of its own"
+                "give it the same name, or a place of its own"
             )
+        shared += [name] if other else []
+    return shared
 
 
 def carry_key(old: Settings, new: Settings) -> str | None:

@@ -208,6 +208,32 @@ async def test_reread_finds_bytes_that_changed(
     assert await (await pair.arrived()).pull(Digest.of(LAYERS[1])) == LAYERS[1]
 
 
+async def test_bytes_stay_where_both_have_the_same_place(pair: Pair) -> None:
+    """Only rows are made, with the keys that they have; what the old one stored anew or lost meanwhile is noticed."""
+    same = Installation(pair.target.database, {"main": pair.scene.store})
+    record = await pair.scene.begin()
+    async with pair.scene.content.resume(record) as upload:
+        await upload.append(b"an upload of the old installation")
+    before = await objects_of(pair.scene.store)
+    first = await Move(pair.source, same, shared=["main"], clock=pair.scene.clock).run()
+    untouched = await objects_of(pair.scene.store) == before and record.id in await areas_of(pair.scene.store)
+    await pair.lose(LAYERS[1])
+    await pair.scene.push(LAYERS[1], "app")
+    await pair.lose(LAYERS[2])
+    second = await Move(pair.source, same, shared=["main"], reread=True, clock=pair.scene.clock).run()
+
+    assert untouched
+    assert (first.copied_blobs, first.kept_blobs, first.lost_blobs) == (0, 5, 0)
+    assert (second.copied_blobs, second.kept_blobs, second.lost_blobs) == (0, 4, 1)
+    old, new = [
+        {blob.stored.digest: blob.stored.key for blob in await database.survey(garbage.every_blob, after=0, limit=9)}
+        for database in (pair.source.database, pair.target.database)
+    ]
+    assert old == new
+    given_up = await pair.target.database.survey(garbage.removals_due, after=(0, ""), limit=9)
+    assert not {removal.key for removal in given_up} & set(old.values())
+
+
 async def test_nobody_uses_half_an_installation(pair: Pair) -> None:
     """A server does not start on what an interrupted move has left; after the next run it does."""
     unreachable = Installation(pair.target.database, {"main": FailingStore(pair.store, faults := Faults())})

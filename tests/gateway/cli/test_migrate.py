@@ -125,17 +125,40 @@ def test_signing_keys_stay_behind_where_the_secret_key_is_another(old: Sluice, n
     assert new.layer() == (200, LAYER)
 
 
-def test_a_shared_place_is_refused(old: Sluice, new: New, tmp_path: Path) -> None:
-    """Neither the database nor a directory may be the old one's."""
-    itself, shared = tmp_path / "itself.toml", tmp_path / "shared.toml"
-    itself.write_text(f'[storage]\ndata = "{old.data}"\n')
-    shared.write_text(
+@pytest.fixture
+def shared(tmp_path: Path, new: New, old: Sluice) -> Path:
+    """A file for another database over the old one's directory of blobs."""
+    file = tmp_path / "shared.toml"
+    file.write_text(
         f'[storage]\ndata = "{new.data}"\n[storage.storages.default]\npath = "{old.data}/storages/default"\n'
     )
+    return file
 
-    assert "the same database" in old("migrate", "--to", str(itself)).err
-    assert "a place of its own" in old("migrate", "--to", str(shared)).err
+
+def test_a_shared_place_is_refused_unless_asked_for(old: Sluice, new: New, tmp_path: Path, shared: Path) -> None:
+    """Neither the database nor a directory may be the old one's."""
+    itself = tmp_path / "itself.toml"
+    itself.write_text(f'[storage]\ndata = "{old.data}"\n')
+
+    assert "the same database" in old("migrate", "--to", str(itself), "--keep-blobs").err
+    assert "leave the bytes there with --keep-blobs" in old("migrate", "--to", str(shared)).err
     assert not (new.data / "sluice.db").exists()
+
+
+def test_a_database_moves_alone(old: Sluice, shared: Path) -> None:
+    """Not a byte of a blob is copied or removed, and the new installation has them all; also of a second run."""
+    before = sorted((old.data / "storages").rglob("*"))
+    first = old.good("migrate", "--to", str(shared), "--keep-blobs", "--verify")
+    second = old.good("migrate", "--to", str(shared), "--keep-blobs")
+    after = sorted((old.data / "storages").rglob("*"))
+    push(old.data, "team/images/app", "1.1", b"another layer")
+    third = old.good("migrate", "--to", str(shared), "--keep-blobs")
+
+    for outcome, kept in ((first, 2), (second, 2), (third, 3)):
+        assert outcome.out.startswith(f"copied 0 blobs (0 B), {kept} were there already")
+    assert after == before
+    checked = run("fsck", "--config", str(shared))
+    assert (checked.code, checked.out) == (0, "checked 3 blobs (19.5 KiB), found 0 problems\n")
 
 
 def test_a_storage_that_is_not_configured_is_named(old: Sluice, new: New, tmp_path: Path) -> None:
@@ -152,7 +175,7 @@ def test_a_storage_that_is_not_configured_is_named(old: Sluice, new: New, tmp_pa
 
 def test_options_of_a_move_are_refused_without_one(sluice: Sluice) -> None:
     """They would promise something that does not happen."""
-    assert [sluice("migrate", option).code for option in ("--verify", "--replace")] == [2, 2]
+    assert [sluice("migrate", option).code for option in ("--verify", "--replace", "--keep-blobs")] == [2, 2, 2]
 
 
 def test_mistakes_in_the_new_configuration_are_told(sluice: Sluice, new: New) -> None:

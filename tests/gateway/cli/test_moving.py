@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.access.sealing import key_from_setting, load_or_create_key
-from gateway.cli.moving import carry_key, require_two
+from gateway.cli.moving import carry_key, shared_storages
 from gateway.config import Access, DirectoryStorage, S3Storage, Settings, Storage
 
 TEXT = "x" * 32
@@ -25,8 +25,8 @@ def bucket(prefix: str) -> S3Storage:
     return S3Storage(kind="s3", bucket="images", prefix=prefix)
 
 
-def test_installations_must_not_share_a_database_or_a_place(tmp_path: Path) -> None:
-    """Whatever way the same directory is written; parts of one bucket are two places."""
+def test_installations_must_not_share_a_database_or_a_place_under_two_names(tmp_path: Path) -> None:
+    """Whatever way the same directory is written; parts of one bucket are two places, one under one name is told."""
     old = at(tmp_path / "old", cold=bucket("a"))
     (tmp_path / "link").symlink_to(tmp_path / "old")
     same_directory = DirectoryStorage(path=tmp_path / "link" / "storages" / "default")
@@ -37,8 +37,9 @@ def test_installations_must_not_share_a_database_or_a_place(tmp_path: Path) -> N
         (at(tmp_path / "new", other=bucket("a")), "storage other lies where the old one's storage cold does"),
     ):
         with pytest.raises(click.ClickException, match=message):
-            require_two(old, new)
-    require_two(old, at(tmp_path / "new", cold=bucket("b")))
+            shared_storages(old, new)
+    assert shared_storages(old, at(tmp_path / "new", cold=bucket("b"))) == []
+    assert shared_storages(old, at(tmp_path / "new", cold=bucket("a"), warm=bucket("c"))) == ["cold"]
 
 
 @pytest.mark.parametrize("in_setting", [False, True])
