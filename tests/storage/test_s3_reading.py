@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -84,6 +84,7 @@ def proxy(radosgw: S3Server) -> Iterator[FaultProxy]:
         yield running
 
 
+@asynccontextmanager
 async def scene_of(server: S3Server, bucket: str, proxy: FaultProxy, **changes: Any) -> AsyncIterator[Scene]:
     """The blob with these settings."""
     settings = settings_for(server, bucket, prefix="here", endpoint_url=proxy.endpoint, **changes)
@@ -95,15 +96,15 @@ async def scene_of(server: S3Server, bucket: str, proxy: FaultProxy, **changes: 
 @pytest.fixture
 async def scene(radosgw: S3Server, shared: str, proxy: FaultProxy) -> AsyncIterator[Scene]:
     """Read through one connection, with windows of 1 MiB."""
-    async for each in scene_of(radosgw, shared, proxy, window_bytes=MIB):
-        yield each
+    async with scene_of(radosgw, shared, proxy, window_bytes=MIB) as made:
+        yield made
 
 
 @pytest.fixture
 async def parallel(radosgw: S3Server, shared: str, proxy: FaultProxy) -> AsyncIterator[Scene]:
     """Read through four connections, in ranges of 1 MiB."""
-    async for each in scene_of(radosgw, shared, proxy, parallel_get=4, parallel_range_bytes=MIB):
-        yield each
+    async with scene_of(radosgw, shared, proxy, parallel_get=4, parallel_range_bytes=MIB) as made:
+        yield made
 
 
 # --- windows --------------------------------------------------------------------------------------------------------
