@@ -17,6 +17,7 @@ from tests.faults.messages import Head, Messages, Piece, answers, requests
 from tests.faults.passage import reset
 
 _CHUNK: Final = 256 * 1024
+_TLS_GREETING: Final = 0x16
 _BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 _NOBODY: Final = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -157,7 +158,7 @@ class _Pieces:
         """The next piece, or None where the connection has ended."""
         while not self._ready:
             data = bytes(await self._source.receive_some(_CHUNK))
-            if not data:
+            if not data or data[0] == _TLS_GREETING:  # clients try https first; whoever waits for a head waits for ever
                 return None
             self._ready += self._messages.feed(data)
         return self._ready.popleft()

@@ -1,6 +1,7 @@
 """The front deals every request to the next server, and lets no reader see that one of them is away."""
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,6 +79,13 @@ def test_requests_of_one_connection_alternate(servers: list[ThreadingHTTPServer]
     first, second = (str(port).encode() for port in PORTS)
     assert answers == [first, CONTENT + second, first]
     assert [(turn.replica, turn.status) for turn in front.turns] == [(0, 200), (1, 200), (0, 200), (1, 200), (0, 200)]
+
+
+def test_tls_is_refused_at_once(servers: list[ThreadingHTTPServer]) -> None:
+    """A client that tries https is not kept waiting: the connection ends."""
+    with Front(PORTS) as front, socket.create_connection(("127.0.0.1", front.port), timeout=5) as client:
+        client.sendall(b"\x16\x03\x01\x00\xa5\x01")
+        assert client.recv(1) == b""
 
 
 def test_a_server_that_is_away_is_passed_over(servers: list[ThreadingHTTPServer]) -> None:
