@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from bench.contenders.contender import ContenderFailed
 from bench.contenders.ports import free_ports
@@ -83,8 +83,12 @@ class BucketPlace:
 
 @dataclass(slots=True, eq=False)
 class Radosgw:
-    """The service, running as long as somebody has a bucket of it. Blocking; one thread only."""
+    """The service, running as long as somebody has a bucket of it. Blocking; one thread only.
 
+    `store`: figures are for bytes on disk; in memory it starts sooner, which is enough to see that something works.
+    """
+
+    store: Literal["bluestore", "memstore"] = "bluestore"
     port: int = 0
     _users: int = 0
     _folder: Path | None = None
@@ -155,7 +159,7 @@ class Radosgw:
     def _start(self, directory: Path, cores: Cores) -> None:
         self.port = free_ports(PORTS)
         folder = directory.parent / f"radosgw-{uuid.uuid4().hex[:8]}"
-        cluster = Cluster(folder, self.port, store="bluestore", capacity_bytes=_CAPACITY_BYTES)
+        cluster = Cluster(folder, self.port, store=self.store, capacity_bytes=_CAPACITY_BYTES)
         self._folder, self._log = folder, cluster.log
         environment = {"PATH": _SEARCH, "LC_ALL": "C"}
 

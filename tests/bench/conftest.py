@@ -33,7 +33,7 @@ class Stand:
 @pytest.fixture(scope="session")
 def bucket_stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stand]]:
     """Ours and docker-registry over one service, by their names; the peer only where it is installed."""
-    service = Radosgw()
+    service = Radosgw("memstore")
     if why := service.missing():
         pytest.skip(why)
     stands: dict[str, Stand] = {}

@@ -29,7 +29,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.s3
 def test_it_runs_as_long_as_somebody_has_a_bucket(tmp_path: Path) -> None:
     """Buckets are counted apart, by method and by bytes that were sent; afterwards no process and no file is left."""
-    service = Radosgw()
+    service = Radosgw("memstore")
     if why := service.missing():
         pytest.skip(why)
     (tmp_path / "server").mkdir()
