@@ -4,7 +4,7 @@ A part that fails keeps its file, so that it can be sent again; nothing is read 
 what becomes of the parts, is the caller's business. Knows no rows.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,6 +57,7 @@ class PartSender:
     _sendings: list[_Sending] = field(default_factory=list)
     _lock: trio.Lock = field(default_factory=trio.Lock)
     _changed: trio.Event = field(default_factory=trio.Event)
+    _waiting: trio.CancelScope | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -92,6 +93,8 @@ class PartSender:
                 sending.file.close(was_sent=True)
         except StorageError as error:
             sending.error = error
+            if self._waiting is not None:
+                self._waiting.cancel()
         finally:
             if sending.etag is None and sending.error is None:
                 sending.error = Unavailable(f"part {sending.number} was stopped on its way")
@@ -124,6 +127,18 @@ class PartSender:
         self._check()
         while self._running() >= self.in_flight:
             await self._changed.wait()
+            self._check()
+
+    async def unless_failed(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Do what may have to wait until parts were sent, such as for room in the spool; for one task at a time.
+
+        Raises what the sending of a part meets meanwhile: it keeps its room, and others may wait for that, too.
+        """
+        self._check()
+        with trio.CancelScope() as self._waiting:
+            await call()
+        is_given_up, self._waiting = self._waiting.cancelled_caught, None
+        if is_given_up:
             self._check()
 
     async def finish(self) -> tuple[Part, ...]:

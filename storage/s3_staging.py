@@ -162,7 +162,7 @@ class S3Staging:
         area, sender = self._area, self._sender
         if not sender.is_empty:
             start = area.state.tail_start + sender.size_bytes
-            await self._tail.open(start, start)
+            await sender.unless_failed(lambda: self._tail.open(start, start))
             return
         await area.complete()
         if area.state.whole is not None and area.state.whole.size_bytes > self._tail.part_bytes():

@@ -82,7 +82,8 @@ class Tail:
             return
         if kept is not None:
             kept.close()
-        file = await self._spool.part(max(self._capacity(), stop - start + _LARGEST_CHUNK_BYTES))
+        wanted = max(self._capacity(), stop - start + _LARGEST_CHUNK_BYTES)
+        file = await self._spool.part(max(self._capacity(), min(wanted, self._spool.budget_bytes)))
         try:
             if stop > start:
                 await self._read_settled(file, stop - start)
