@@ -61,6 +61,7 @@ _REFUSALS: Final = (
     ("not yet accepting", "57P03"),
     ("shutting down", "57P01"),
     ("recovery mode", "57P02"),
+    ("hot standby", READ_ONLY),
     ("does not exist", "3D000"),
 )
 _COLUMNS: Final = re.compile(r"\((.+?)\)=\(")

@@ -45,6 +45,9 @@ class Server:
         self._parameters = {
             "application_name": "sluice",
             "connect_timeout": _CONNECT_S,
+            # Of several hosts never a standby, whose rows are old without a sign of it. Not "read-write": a primary
+            # that takes no writes for a while goes on serving reads.
+            "target_session_attrs": "primary",
             **_KEEPALIVE,
             **parts,
             "client_encoding": "utf8",

@@ -183,6 +183,29 @@ def serve(folder: Path, programs: Path) -> Iterator[PostgresServer]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def standby(primary: PostgresServer, folder: Path) -> Iterator[PostgresServer]:
+    """A copy of `primary` that takes reads only and stands still in time, as a standby does that is cut off.
+
+    `folder` as for `serve`.
+    """
+    owner = _owner()
+    if owner is not None:
+        os.chown(folder, pwd.getpwnam(owner).pw_uid, -1)
+    where = ["-h", primary.folder, "-p", str(primary.port), "-U", "postgres"]
+    copying = [primary.programs / "pg_basebackup", *where, "-D", folder / "data", "--no-sync", "--checkpoint=fast"]
+    run(copying, user=owner)
+    (folder / "data" / "standby.signal").touch()
+    with port_block() as port:
+        server = PostgresServer(folder, primary.programs, port)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _owner() -> str | None:
     """Who runs it: the server refuses to run as root."""
     return "postgres" if os.geteuid() == 0 else None

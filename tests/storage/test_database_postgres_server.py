@@ -1,7 +1,9 @@
 """Connections are made one attempt at a time while nobody answers, replaced after a trouble, and tell no secret."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +13,7 @@ from storage import Unavailable
 from storage.database_postgres_line import READER
 from storage.database_postgres_server import Server
 from storage.database_postgres_session import Session
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, standby
 from tests.storage.lease_rows import count
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -92,6 +94,21 @@ def test_what_the_url_says_stands(rows_url: str) -> None:
     session = Session(server, READER)
     assert session.read(lambda tx: setting(tx, "application_name")) == "mine"
     session.close()
+
+
+def test_a_standby_is_never_read(postgres: PostgresServer) -> None:
+    """Its rows are old: with several hosts the primary is found wherever it stands, and alone a standby is refused."""
+
+    def is_standby(tx: sa.Connection) -> bool:
+        return bool(tx.execute(sa.select(sa.func.pg_is_in_recovery())).scalar_one())
+
+    with tempfile.TemporaryDirectory(prefix="sluice-") as folder, standby(postgres, Path(folder)) as behind:
+        both = Server(f"postgresql://sluice@127.0.0.1:{behind.port},127.0.0.1:{postgres.port}/postgres")
+        session = Session(both, READER)
+        assert session.read(is_standby) is False
+        session.close()
+        with pytest.raises(Unavailable, match="cannot be written"):
+            Session(Server(behind.url_of("postgres")), READER).read(is_standby)
 
 
 def test_connections_of_before_a_trouble_are_replaced(server: Server, reader: Session) -> None:
