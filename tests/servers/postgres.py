@@ -192,8 +192,15 @@ def standby(primary: PostgresServer, folder: Path) -> Iterator[PostgresServer]:
     owner = _owner()
     if owner is not None:
         os.chown(folder, pwd.getpwnam(owner).pw_uid, -1)
-    where = ["-h", primary.folder, "-p", str(primary.port), "-U", "postgres"]
-    copying = [primary.programs / "pg_basebackup", *where, "-D", folder / "data", "--no-sync", "--checkpoint=fast"]
+    where: list[str | Path] = ["-h", primary.folder, "-p", str(primary.port), "-U", "postgres"]
+    copying: list[str | Path] = [
+        primary.programs / "pg_basebackup",
+        *where,
+        "-D",
+        folder / "data",
+        "--no-sync",
+        "--checkpoint=fast",
+    ]
     run(copying, user=owner)
     (folder / "data" / "standby.signal").touch()
     with port_block() as port:
