@@ -135,10 +135,13 @@ class PartSender:
         Raises what the sending of a part meets meanwhile: it keeps its room, and others may wait for that, too.
         """
         self._check()
-        with trio.CancelScope() as self._waiting:
-            await call()
-        is_given_up, self._waiting = self._waiting.cancelled_caught, None
-        if is_given_up:
+        with trio.CancelScope() as scope:
+            self._waiting = scope
+            try:
+                await call()
+            finally:
+                self._waiting = None
+        if scope.cancelled_caught:
             self._check()
 
     async def finish(self) -> tuple[Part, ...]:
