@@ -29,7 +29,13 @@ def watch_damage(database: Database, stores: Stores, content: Content, *, clock:
     """Have what pulls find damaged in buckets looked at, marked and put aside. Before anything is read."""
     for name, store in stores.checked.items():
         store.on_damage = DamageReports(
-            database, content, storage=name, origin=store.origin, tell=_tell_damage, clock=clock
+            database,
+            content,
+            storage=name,
+            origin=store.origin,
+            tell=_tell_damage,
+            tell_too_many=partial(_tell_too_many, name),
+            clock=clock,
         )
 
 
@@ -83,6 +89,15 @@ class _Scrub:
             _tell_damage(found)
         if report.blobs:
             _log.info("scrubbed", blobs=report.blobs, read_bytes=report.read_bytes, trouble=report.troubles or None)
+
+
+def _tell_too_many(storage: str) -> None:
+    """Answers with wrong bytes are broken off as before; only nothing more is put aside on this process's word."""
+    _log.error(
+        "too_much_damage",
+        storage=storage,
+        do="check this machine's memory and network; if other replicas find the same, run `sluice fsck`",
+    )
 
 
 def _tell_damage(found: FoundDamage) -> None:

@@ -7,9 +7,11 @@ did, which `sluice fsck` puts aside.
 """
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from storage.blobstore import BlobStore, Span, StoredObject
 from storage.content import Content
@@ -18,6 +20,10 @@ from storage.digest import Hasher
 from storage.errors import BlobUnknown, Damaged
 from storage.metadata import blobs, garbage
 from storage.records import BlobRecord
+
+MOST_PER_HOUR: Final = 10
+"""Objects that one process puts aside; a guess. Disks that decay have fewer, and readers are protected in any case."""
+_HOUR_S: Final = 3600.0
 
 Pace = Callable[[int], Awaitable[None]]
 """Awaited after so many bytes were read."""
@@ -78,18 +84,27 @@ class DamageReports:
         storage: str,
         origin: BlobStore,
         tell: Callable[[FoundDamage], None] | None = None,
+        tell_too_many: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`origin` is where the bytes really lie, without any copy in front; `tell` is told what was put aside."""
+        """`origin` is where the bytes really lie, without any copy in front; `tell` is told what was put aside.
+
+        `tell_too_many` is called when `MOST_PER_HOUR` is reached: from then on reports change nothing for a while.
+        """
         self._database = database
         self._content = content
         self._storage = storage
         self._origin = origin
         self._tell = tell
+        self._tell_too_many = tell_too_many
         self._clock = clock
+        self._put_aside_at: deque[float] = deque(maxlen=MOST_PER_HOUR)
+        self._is_full = False
         self.doubted = 0
         """Reports that turned out to be wrong: something between the store and here had changed the bytes."""
         self.confirmed = 0
+        self.withheld = 0
+        """Reports that were not looked at, as there had been too many."""
 
     async def __call__(self, stored: StoredObject) -> bool:
         """Look again, and put aside what is damaged; whether it was.
@@ -99,6 +114,9 @@ class DamageReports:
         storage_id = self._content.storage_id(self._storage)
         blob = await self._database.read(blobs.find, storage_id, stored.digest)
         if blob is None or blob.stored.key != stored.key or blob.damaged_at is not None:
+            return False
+        if not self._may_put_aside():
+            self.withheld += 1
             return False
         try:
             detail = await judge(self._origin, stored)
@@ -111,6 +129,15 @@ class DamageReports:
         if not await set_aside(self._database, self._content, blob, now=int(self._clock())):
             return False
         self.confirmed += 1
+        self._put_aside_at.append(self._clock())
         if self._tell is not None:
             self._tell(FoundDamage(self._storage, stored, detail, tuple(images)))
         return True
+
+    def _may_put_aside(self) -> bool:
+        times = self._put_aside_at
+        was_full = self._is_full
+        self._is_full = len(times) == MOST_PER_HOUR and 0 <= self._clock() - times[0] < _HOUR_S
+        if self._is_full and not was_full and self._tell_too_many is not None:
+            self._tell_too_many()
+        return not self._is_full

@@ -20,7 +20,7 @@ from storage import (
     StoredObject,
     Unavailable,
 )
-from storage.damage import judge, set_aside
+from storage.damage import MOST_PER_HOUR, judge, set_aside
 from storage.metadata import blobs
 from storage.records import BlobRecord
 from tests.storage.hotset_place import MIB, OddStore, hot_set
@@ -135,6 +135,28 @@ async def test_reported_twice(front: Front) -> None:
     assert not await front.reports(row.stored)
     assert not await set_aside(front.scene.database, front.scene.content, row, now=1)
     assert len(front.told) == 1
+
+
+async def test_a_machine_that_reads_everything_wrongly(front: Front) -> None:
+    """It puts aside only so many objects an hour and says so once; what it then reports is neither read nor changed."""
+    front.origin.behaviour.flips = {5}
+    alarms: list[int] = []
+    front.reports._tell_too_many = lambda: alarms.append(front.reports.confirmed)
+    rows = []
+    for number in range(MOST_PER_HOUR + 2):
+        content = number.to_bytes(4) + DATA
+        await front.scene.push(content)
+        storage_id = front.scene.content.storage_id("main")
+        row = await front.scene.database.read(blobs.find, storage_id, Digest.of(content))
+        assert row is not None
+        rows.append(row)
+
+    put_aside = [await front.reports(row.stored) for row in rows]
+
+    assert put_aside == [True] * MOST_PER_HOUR + [False, False]
+    assert (alarms, front.reports.withheld) == ([MOST_PER_HOUR], 2)
+    front.scene.clock.now += 3601
+    assert await front.reports(rows[-1].stored)
 
 
 async def test_origin_that_cannot_be_asked(front: Front) -> None:
