@@ -74,6 +74,7 @@ class S3Staging:
         self._offset = area.state.size_bytes
         self._tail = Tail(area, spool)
         self._running: Hasher | None = None
+        self._received: ObjectName | None = None  # and not published since: nobody else can have removed it
         self._is_dropped = self._is_closed = False
         sender.aim(area.state.object_id, area.state.upload_id)
 
@@ -244,7 +245,7 @@ class S3Staging:
         self._tail.drop()
         name = await self._announce(digest, size_bytes)
         await self._area.write_whole(name, Stream(size_bytes, chunks))
-        self._offset = size_bytes
+        self._offset, self._received = size_bytes, name
 
     async def _announce(self, digest: Digest, size_bytes: int) -> ObjectName:
         """Note that the bytes are about to be written as an object of this name."""
@@ -339,6 +340,7 @@ class S3Staging:
         if digest.algorithm != CANONICAL:
             raise ValueError(f"objects are named by sha256, not by {digest.algorithm}")
         await self._ensure_held()
+        self._received = None
         whole = self._area.state.whole
         if whole is not None and self._offset == whole.size_bytes < whole.object_bytes:
             await self._open_tail()  # the object has more than the upload: it takes another one
@@ -384,7 +386,9 @@ class S3Staging:
     async def published(self) -> StoredObject | None:
         """See `blobstore.Staging.published`."""
         await trio.lowlevel.checkpoint()
-        return None if self._is_dropped else await self._area.published()
+        if self._is_dropped:
+            return None
+        return await self._area.published() if self._received is None else self._received.stored
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -251,8 +251,8 @@ sa.Index(None, uploads.c.touched_at)
 sa.Index(None, uploads.c.account_id)
 sa.Index(None, uploads.c.repository_id)
 
-# Staging areas of stores whose bytes lie elsewhere (S3): who holds one, and what of it lies where. Not tied to `uploads`:
-# a session may end while its area is still to be freed (the sweep finds those).
+# Staging areas of stores whose bytes lie elsewhere (S3): who holds one, and what of it lies where. Not tied to
+# `uploads`: a session may end while its area is still to be freed (the sweep finds those).
 stagings = sa.Table(
     "stagings",
     metadata,
