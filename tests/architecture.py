@@ -55,7 +55,6 @@ OWNERS = {
     "hypercorn": ("gateway/wire/*",),
     "jwt": ("gateway/access/tokens.py",),
     "psycopg": SQL,
-    "psycopg_pool": SQL,
     "quart": QUART,
     "quart_trio": QUART,
     "sqlalchemy": SQL,

@@ -290,7 +290,12 @@ def _at(tree: object, path: Sequence[object]) -> object:
 
 
 def _may_be_secret(path: tuple[str, ...], value: object) -> bool:
-    """Whether the value at `path` is a secret or could hold one. A number where a table belongs is neither."""
+    """Whether the value at `path` is a secret or could hold one, as a URL does that names a user.
+
+    A number where a table belongs is neither.
+    """
+    if isinstance(value, str) and "@" in value:
+        return True
     secret = [key for key in keys() if key.is_secret and fits(path, key)]
     if isinstance(value, int | float):
         secret = [key for key in secret if len(key.path) <= len(path)]

@@ -144,6 +144,8 @@ def test_no_complaint_shows_a_secret(text: str, tmp_path: Path) -> None:
         "[storage.storages.b]\nkind = 's3'\nbucket='abc'\nsecret_acces_key = 'hush'\n",
         "[storage.storages.b]\nsecret_access_key = 'hush'\n",
         "[storage.storages]\nb = 'hush'\n",
+        "[storage.storages.b]\nkind = 's3'\nbucket = 'abc'\nendpoint_url = 'http://u:hush@h/'\n",
+        "[server]\nexternal_url = 'http://u:hush@h/'\n",
     ],
 )
 def test_no_complaint_shows_the_secret_of_a_storage(text: str, tmp_path: Path) -> None:

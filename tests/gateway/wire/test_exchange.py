@@ -55,7 +55,7 @@ async def test_what_becomes_of_the_connection_is_told_once(
     """An application that closes is obeyed; its own field never stands beside the server's."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({**START, "headers": [*START["headers"], (b"Connection", said)]})
+        await send({**START, "headers": [(b"content-length", b"5"), (b"Connection", said)]})
         await send(BODY)
 
     async with Gateway(app, nursery).connect() as client:
