@@ -84,7 +84,7 @@ class Rebuild:
         wanted: dict[Digest, tuple[StoredObject, str | None]] = {}
         for stored in batch:
             row = rows.get(str(stored.digest))
-            if stored.digest in wanted or not await self._is_wanted(storage_id, stored, row):
+            if not await self._is_wanted(storage_id, stored, row) or await self._is_settled(storage_id, stored, wanted):
                 self.totals.kept += 1
             elif (detail := await self._fault(storage_id, stored)) is not None:
                 self._tell(storage_id, stored, detail)
@@ -105,6 +105,18 @@ class Rebuild:
         if row.stored.key == stored.key:
             return False
         return row.damaged_at is not None or not await self._is_there(storage_id, row.stored)
+
+    async def _is_settled(
+        self, storage_id: int, stored: StoredObject, wanted: dict[Digest, tuple[StoredObject, str | None]]
+    ) -> bool:
+        """Whether an object of the same digest is about to be put on record, and is there: a bucket lists markers."""
+        first, _ = wanted.get(stored.digest, (None, None))
+        if first is None:
+            return False
+        if await self._is_there(storage_id, first):
+            return True
+        self._tell(storage_id, first, "the store does not have it, or not whole")
+        return False
 
     async def _is_there(self, storage_id: int, stored: StoredObject) -> bool:
         try:

@@ -1,17 +1,22 @@
 """Rows from bytes: all that is stored gets its row back, once, and nothing that has one changes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from storage import Digest, Rebuild, RebuildTotals, StoredObject, Transaction
+from storage import Database, Digest, Rebuild, RebuildTotals, StoredObject, Transaction
 from storage.metadata import blobs, garbage
 from storage.metadata.tables import blobs as blob_table
 from storage.metadata.tables import links
+from storage.s3_keys import ObjectName
+from tests.servers.bucket_server import S3Server
+from tests.storage.bucket_place import place_in
+from tests.storage.buckets import settings_for
 from tests.storage.failing import publish_only
 from tests.storage.place import put
-from tests.storage.scene import Scene
+from tests.storage.scene import Clock, Scene
 
 DATA = [b"blob %d" % number for number in range(450)]
 STAGING = "0123456789-rebuild"
@@ -149,3 +154,22 @@ async def test_an_object_whose_size_cannot_be_told_is_not_put_on_record(director
     totals = await run(directory_scene)
 
     assert (totals.added, [each.detail for each in totals.unusable]) == (1, ["its size cannot be told"])
+
+
+async def test_a_marker_without_its_bytes_does_not_stand_for_a_digest(
+    radosgw: S3Server, bucket: str, database: Database, tmp_path: Path
+) -> None:
+    """What a publish left in a bucket that never brought its bytes keeps no sound object off the record."""
+    async with place_in(radosgw, settings_for(radosgw, bucket), database, tmp_path) as place:
+        scene = await Scene(database, await place.open(), Clock()).prepare()
+        digest = await scene.push(b"published at the second attempt")
+        sound = (await rows(scene))[digest]
+        dead = replace(ObjectName.parse(sound.key), object_id="-listed-first")
+        radosgw.overwrite(bucket, place.settings.root + dead.marker, b"")
+        await scene.database.transaction(forget)
+
+        totals = await run(scene)
+
+        assert (await rows(scene))[digest].key == sound.key
+        assert (totals.objects, totals.added) == (2, 1)
+        assert [each.key for each in totals.unusable] == [dead.key]
