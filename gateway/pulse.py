@@ -35,10 +35,18 @@ class Pulse:
             self.is_away = False
             return
         answered = False
-        with trio.move_on_after(_ANSWER_S):
-            try:
-                await self._database.check()
-                answered = True
-            except StorageError:
-                pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._lose_patience)
+            with trio.move_on_after(_ANSWER_S):
+                try:
+                    await self._database.check()
+                    answered = True
+                except StorageError:
+                    pass
+            nursery.cancel_scope.cancel()
         self.is_away = not answered
+
+    async def _lose_patience(self) -> None:
+        """The thread that asks cannot be left: it waits for a connection longer than that."""
+        await trio.sleep(_ANSWER_S)
+        self.is_away = True

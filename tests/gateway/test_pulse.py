@@ -88,3 +88,27 @@ async def test_one_that_stands_still_is_known_to_be_away_in_time(database: Silen
 
     assert pulse.is_away
     assert SILENT + EVERY_S + trio.current_time() - begun < 3
+
+
+async def test_one_that_cannot_be_left_is_known_in_time_as_well(
+    database: Silent, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread waits for a connection longer than anybody may be kept in doubt."""
+    ends_after_s = 3.0
+
+    async def check() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(ends_after_s)
+        raise Unavailable("gone")
+
+    monkeypatch.setattr(database, "check", check)
+    pulse = Pulse(database)
+    begun = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pulse.beat)
+        await trio.sleep(1.1)
+        assert pulse.is_away
+
+    assert trio.current_time() - begun == ends_after_s
+    assert pulse.is_away
