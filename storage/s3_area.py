@@ -21,13 +21,15 @@ from storage.blobstore import Span, StoredObject
 from storage.digest import Digest
 from storage.errors import BlobUnknown, Busy, Damaged, StorageError, Unavailable, UploadUnknown
 from storage.s3_bucket import Bucket
-from storage.s3_keys import ObjectName, blob_key, marked
+from storage.s3_keys import ObjectName, blob_key, marked, segment_of
 from storage.s3_staging_state import Part, StagingState, Whole
 from storage.s3_stagings import LIFETIME_S, NUMBERS, Hold, Stagings
 from storage.s3_strays import COPIED_PART_BYTES, adopt_strays, extract
 from storage.transfer.payload import EMPTY, Payload
 
 _RENEW_S: Final = LIFETIME_S / 3
+MOST_SEGMENTS: Final = 50
+"""How many segments that were sent as parts may still lie in the bucket."""
 _ATTEMPTS: Final = 4  # how often a download is taken up again that breaks within its bytes
 
 Take = Callable[[bytes], Awaitable[None]]
@@ -290,6 +292,16 @@ class Area:
             if done < size_bytes:
                 raise Damaged(f"{key} ends after {done} bytes, {size_bytes} were written")
             return
+
+    async def drop_segments(self) -> None:
+        """Remove segments that have become parts once there are many: else the row would grow with the upload.
+
+        Only what the row itself calls litter: the state of this moment is not written down yet.
+        """
+        old = {key for key in self.saved.litter if segment_of(key) is not None} & set(self.state.litter)
+        if len(old) >= MOST_SEGMENTS:
+            await self.bucket.delete(*sorted(old))
+            self.state = replace(self.state, litter=tuple(key for key in self.state.litter if key not in old))
 
     # --- the end ------------------------------------------------------------------------------------------------
 

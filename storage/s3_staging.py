@@ -190,6 +190,7 @@ class S3Staging:
         if self._tail.file is not None and self._is_worth_a_part(self._tail.file):
             await self._send_tail()
         await self._merge_parts()
+        await self._area.drop_segments()
         merged = self._area.state
         try:
             added = await self._tail.settle(self._offset)

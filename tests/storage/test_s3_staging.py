@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Busy, Database, Digest, DigestMismatch, Hasher, Staging, Transaction, Unavailable, UploadUnknown
+from storage import Busy, Database, Digest, Hasher, Staging, Transaction, Unavailable, UploadUnknown
 from storage.blobstore import BlobStore
 from storage.s3 import S3Store
 from storage.s3_keys import ObjectName
@@ -93,6 +93,13 @@ def digest_of(data: bytes) -> Digest:
     return hasher.digest()
 
 
+async def chunks_of(data: bytes) -> AsyncIterator[bytes]:
+    """The bytes as a request's body gives them."""
+    for start in range(0, len(data), 256 * KIB):
+        await trio.lowlevel.checkpoint()
+        yield data[start : start + 256 * KIB]
+
+
 # --- moving -----------------------------------------------------------------------------------------------------------
 
 
@@ -146,6 +153,18 @@ async def test_requests_on_one_replica(workers: Workers) -> None:
     await publish(store, DATA[: 23 * MIB])
     assert "before get" not in life.passed[: life.passed.index("before complete")]
     assert len(calls(life)) <= 10
+
+
+async def test_row_does_not_grow_with_the_upload(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that have become parts are removed now and then, so neither row nor prefix holds more and more."""
+    monkeypatch.setattr("storage.s3_area.MOST_SEGMENTS", 3)
+    store = await workers.store()
+    chunk_bytes = 3 * MIB // 2
+    for start in range(0, 22 * MIB, chunk_bytes):
+        await patch(store, DATA[start : start + chunk_bytes], create=start == 0)
+        segments = [key for key in dict(workers.place.keys()) if key.startswith("staging/")]
+        assert len(segments) <= 3 + 2 * (PART_BYTES // chunk_bytes)
+    await publish(await workers.store(), DATA[: start + chunk_bytes])
 
 
 async def test_small_blob_costs_two_requests(workers: Workers) -> None:
@@ -429,68 +448,3 @@ async def test_publish_after_its_completion_was_lost(workers: Workers) -> None:
         assert await staging.publish(digest_of(DATA)) == published
         await staging.discard()
     assert await objects_of(store) == {published.key: published}
-
-
-# --- known digest -----------------------------------------------------------------------------------------------------
-
-
-async def chunks_of(data: bytes) -> AsyncIterator[bytes]:
-    """The bytes as a request's body gives them."""
-    for start in range(0, len(data), 256 * KIB):
-        await trio.lowlevel.checkpoint()
-        yield data[start : start + 256 * KIB]
-
-
-async def test_known_digest_is_one_request(workers: Workers) -> None:
-    """A blob whose digest and length are known is one PUT that the store verifies, and the marker."""
-    life = Life()
-    store = await workers.store(life)
-    async with store.stage("session", create=True) as staging:
-        assert staging.verifies(digest_of(DATA), len(DATA))
-        await staging.receive(digest_of(DATA), len(DATA), chunks_of(DATA))
-        stored = await staging.publish(digest_of(DATA))
-        await staging.discard()
-    assert calls(life) == ["put", "put"]
-    assert await content_of(store, stored) == DATA
-
-
-async def test_known_digest_that_is_wrong(workers: Workers) -> None:
-    """Other bytes than the digest's are refused by the store; nothing stays, and the area is empty as before."""
-    store = await workers.store()
-    async with store.stage("session", create=True) as staging:
-        with pytest.raises(DigestMismatch):
-            await staging.receive(digest_of(b"other"), len(DATA), chunks_of(DATA))
-        assert staging.offset == 0
-        assert await staging.published() is None
-        await write(staging, DATA[:MIB], Hasher())
-        await staging.publish(digest_of(DATA[:MIB]))
-        await staging.discard()
-    name = ObjectName.parse(next(iter(await objects_of(store))))
-    assert workers.place.keys() == {name.blob: MIB, name.marker: 0}
-
-
-async def test_client_leaves_while_it_is_received(workers: Workers) -> None:
-    """What the body raises comes out as it is, and the session can be used again."""
-    store = await workers.store()
-
-    async def leave() -> AsyncIterator[bytes]:
-        yield DATA[:MIB]
-        raise ConnectionResetError("the client left")
-
-    async with store.stage("session", create=True) as staging:
-        with pytest.raises(ConnectionResetError, match="the client left"):
-            await staging.receive(digest_of(DATA), len(DATA), leave())
-        assert staging.offset == 0
-    await patch(store, DATA[: 6 * MIB])
-    await publish(store, DATA[: 6 * MIB])
-
-
-@pytest.mark.parametrize(("digest", "size_bytes"), [("sha512", len(DATA)), ("sha256", PART_BYTES - 1)])
-async def test_what_is_not_received(workers: Workers, digest: str, size_bytes: int) -> None:
-    """The store verifies sha256 only; and what fits into one part is safer in the spool."""
-    store = await workers.store()
-    async with store.stage("session", create=True) as staging:
-        claimed = Digest.of(b"", digest)
-        assert not staging.verifies(claimed, size_bytes)
-        with pytest.raises(ValueError, match="cannot be received"):
-            await staging.receive(claimed, size_bytes, chunks_of(b""))
