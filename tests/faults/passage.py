@@ -82,6 +82,10 @@ class Passage:
         reset(self._client)
         reset(self._server)
 
+    def forgive(self) -> None:
+        """Nothing more befalls what is under way."""
+        self._exchange.faults.clear()
+
     async def _copy(
         self,
         direction: Direction,
@@ -166,7 +170,8 @@ class Passage:
             upto = max(sent, interruption.after_bytes - position)
             await self._send(target, data[sent:upto], direction, limit)
             sent = upto
-            self._exchange.faults.remove(interruption)
+            with suppress(ValueError):  # healed meanwhile
+                self._exchange.faults.remove(interruption)
             await self._interrupt(interruption, target)
         await self._send(target, data[sent:], direction, limit)
 

@@ -67,7 +67,7 @@ class FaultProxy:
         return rule
 
     def heal(self) -> None:
-        """Forget all rules, let go on what is stalled, and listen again."""
+        """Forget all rules, also for what is under way, let go on what is stalled, and listen again."""
         self._rules.clear()
         self._listening.run(self._heal)
 
@@ -114,6 +114,8 @@ class FaultProxy:
         if self._healed is not None:
             self._healed.set()
             self._healed = None
+        for passage in self._passages:
+            passage.forgive()
         await self._listening.listen()
 
     async def _reset_all(self) -> None:

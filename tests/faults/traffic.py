@@ -17,6 +17,8 @@ from tests.served import ADMIN, OCI_MANIFEST, Served, image_manifest, send, sha2
 NAME = "team/outage"
 PUSHED = "team/pushed"
 """Another image: a push into an image ends what is remembered of it, and that is decided anew by the database."""
+KINDS = {"cached", "tag", "list", "push"}
+WELL_S = 1.0
 PAUSE_S = 0.01
 BROKEN = -1
 """The status of what ended without an answer."""
@@ -87,6 +89,20 @@ class Traffic:
         """Let the clients work for so long."""
         self._over.wait(seconds)
 
+    def well_since(self, since_s: float, deadline_s: float) -> float | None:
+        """Let the clients work until each kind of them is served again; after how many seconds the last trouble began.
+
+        None where that takes longer than the deadline. What is served must have been so for a second.
+        """
+        while (now := time.monotonic()) < since_s + deadline_s + WELL_S:
+            recent = self.between(now - WELL_S, now)
+            if now >= since_s + WELL_S and {each.what for each in recent if each.is_good} >= KINDS:
+                bad = [each.began_s for each in self.between(since_s, now) if not each.is_good]
+                if not bad or max(bad) < now - WELL_S:
+                    return max(bad, default=since_s) - since_s
+            self._over.wait(0.05)
+        return None
+
     def between(self, since_s: float, until_s: float, *whats: str) -> list[Told]:
         """What was told to requests that began in this time."""
         return [each for each in self.told if since_s <= each.began_s < until_s and (not whats or each.what in whats)]
@@ -130,7 +146,7 @@ class Traffic:
 
     def _list(self, number: int) -> None:
         self._ask("list", "GET", f"/v2/{NAME}/tags/list")
-        if number % 10 == 0:  # a token is costly
+        if number % 10 == 0:  # checking a password is costly
             self._ask("token", "GET", f"/v2/token?service=sluice&scope=repository:{NAME}:pull")
 
     def _push(self, number: int) -> None:
