@@ -2,8 +2,9 @@
 
 Only GET of a blob that lies in a bucket as it is, for a repository that allows it, and for clients of networks that the
 operator names, as clients must reach the bucket. Never HEAD (clients do not follow it alike), never manifests, never
-several ranges at once (S3 gives one). A single range is repeated by the client where it is sent to. The address is a
-bearer of the right to read that one blob for a while, whoever has it: that is why the operator says for whom.
+several ranges at once (S3 gives one), never from https to http. A single range is repeated by the client where it is
+sent to. The address is a bearer of the right to read that one blob for a while, whoever has it: that is why the
+operator says for whom.
 """
 
 from collections.abc import Mapping
@@ -60,6 +61,8 @@ class Redirects:
         if not is_within(call.visit.client, place.networks):
             return None
         url = await place.store.redirect_url(found.record.stored)
+        if call.visit.external.scheme == "https" and not url.startswith("https:"):
+            return None  # who came over TLS is not sent over a wire that others read: the address is the right to read
         self._pulls.note(pulled, way=Way.REDIRECT)
         # The address ends, and it is for this client: nobody may keep the answer.
         return empty(

@@ -94,6 +94,17 @@ async def test_a_range_is_repeated_by_the_client(registry: Registry) -> None:
     assert b"multipart/byteranges" in assembled.headers["content-type"].encode()
 
 
+async def test_nobody_is_sent_from_https_to_http(registry: Registry) -> None:
+    """The address is the right to read the blob: who asked over TLS gets the bytes over TLS."""
+    path = f"/v2/{NAME}/blobs/{await registry.push_blob(CONTENT)}"
+
+    plain = await pull(registry, path, headers={"X-Forwarded-Proto": "http"})
+    encrypted = await pull(registry, path, headers={"X-Forwarded-Proto": "https"})
+
+    assert plain.status == 307
+    assert (encrypted.status, encrypted.body) == (200, CONTENT)
+
+
 async def test_whoever_is_not_to_be_sent_gets_the_bytes(registry: Registry) -> None:
     """HEAD, manifests, conditions, empty blobs, clients elsewhere or of no known address."""
     digest = await registry.push_blob(CONTENT)
