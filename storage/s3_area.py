@@ -324,12 +324,11 @@ class Area:
         await self.ensure_held()
         names = {*self.saved.own_objects, *self.state.own_objects, *self.used}
         known = {*uploads, *((each.object_id, each.upload_id) for each in (self.saved, self.state))}
-        begun = {(at, upload) for at, upload in known if at is not None and upload is not None}
+        begun = {(at, upload) for at, upload in known if at and upload and upload not in self.ended_uploads}
         if names or begun or self.state.closing:
             await self._renew()  # nobody else has held it since we read the state: what is ours, is ours alone
         for object_id, upload_id in begun:
-            if upload_id not in self.ended_uploads:
-                await self.bucket.abort(blob_key(object_id), upload_id)
+            await self.bucket.abort(blob_key(object_id), upload_id)
         name = self.state.name
         if name is not None and self.state.closing and await self.published() is None:
             names |= {name.blob, name.marker}
