@@ -23,8 +23,7 @@ from tests.servers.processes import Process, run, start, wait_until
 _STOPPED_S: Final = 20.0
 _MIGRATED: Final = "migrated"
 _SETTINGS: Final = {
-    "fsync": "off",
-    "synchronous_commit": "off",
+    "fsync": "off",  # the machine does not die; commits are written, or a kill would lose some
     "full_page_writes": "off",
     "max_connections": "80",
     "shared_buffers": "32MB",
