@@ -40,8 +40,8 @@ class S3Settings:
     parallel_range_bytes: int = 4 * MIB
     window_bytes: int = 8 * MIB
     public_endpoint_url: str | None = None
-    redirect_lifetime_s: int = 1200
-    lifecycle_days: int = 2
+    redirect_lifetime_s: int = 60
+    lifecycle_days: int = 7
     connections: int = 64
 
     def __post_init__(self) -> None:

@@ -99,13 +99,15 @@ class S3Storage(Section):
         description="Networks whose clients are redirected to the service for blobs of repositories that allow it; "
         "nobody by default, 0.0.0.0/0 and ::/0 are everybody.",
     )
-    redirect_lifetime_s: Annotated[int, Field(ge=60, le=_MOST_LIFETIME_S)] = Field(
-        1200, description="Seconds that a URL of a redirect is good for: 20 min, so that a slow client may begin again."
+    redirect_lifetime_s: Annotated[int, Field(ge=10, le=_MOST_LIFETIME_S)] = Field(
+        60,
+        description="Seconds in which the URL of a redirect must be used: whoever has it reads the blob. A transfer that "
+        "has begun goes on; who begins again asks here first.",
     )
     lifecycle_days: Annotated[int, Field(gt=0, le=365)] = Field(
-        2,
-        description="Days after which the service itself drops abandoned uploads, where it takes rules; at least a day "
-        "more than garbage.upload_expiry_s, whatever stands here.",
+        7,
+        description="Days after its first byte when the service itself drops an unfinished upload, where it takes "
+        "rules: longer than any push takes, and at least a day more than garbage.upload_expiry_s, whatever stands here.",
     )
 
     @field_validator("secret_access_key")

@@ -96,7 +96,9 @@ async def test_leaving_half_way(store: HotSetStore, monkeypatch: pytest.MonkeyPa
     settled = given
     await trio.testing.wait_all_tasks_blocked()
     assert 0 < given == settled
-    assert open_descriptors() == before
+    with trio.fail_after(10):
+        while open_descriptors() != before:  # threads close them; a task that waits for a thread counts as blocked
+            await trio.sleep(0.01)
 
 
 async def _each(*chunks: bytes) -> AsyncIterator[bytes]:

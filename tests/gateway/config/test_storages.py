@@ -45,7 +45,7 @@ def test_another_kind_is_refused_with_those_there_are(kind: object) -> None:
         {"part_bytes": 20 * 2**20, "spool_bytes": 39 * 2**20},
         {"hot_bytes": -1},
         {"redirect_networks": ("10.0.0.1/8",)},
-        {"redirect_lifetime_s": 30},
+        {"redirect_lifetime_s": 9},
         {"addressing": "host"},
     ],
 )
