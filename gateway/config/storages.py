@@ -101,13 +101,14 @@ class S3Storage(Section):
     )
     redirect_lifetime_s: Annotated[int, Field(ge=10, le=_MOST_LIFETIME_S)] = Field(
         60,
-        description="Seconds in which the URL of a redirect must be used: whoever has it reads the blob. A transfer that "
-        "has begun goes on; who begins again asks here first.",
+        description="Seconds in which the URL of a redirect must be used: whoever has it reads the blob. A transfer "
+        "that has begun goes on; who begins again asks here first.",
     )
     lifecycle_days: Annotated[int, Field(gt=0, le=365)] = Field(
         7,
         description="Days after its first byte when the service itself drops an unfinished upload, where it takes "
-        "rules: longer than any push takes, and at least a day more than garbage.upload_expiry_s, whatever stands here.",
+        "rules: longer than any push takes, and at least a day more than garbage.upload_expiry_s, whatever stands "
+        "here.",
     )
 
     @field_validator("secret_access_key")
