@@ -153,12 +153,14 @@ class _Pieces:
         self._source = source
         self._messages = messages
         self._ready: deque[Piece] = deque()
+        self._is_new = True
 
     async def next(self) -> Piece | None:
         """The next piece, or None where the connection has ended."""
         while not self._ready:
             data = bytes(await self._source.receive_some(_CHUNK))
-            if not data or data[0] == _TLS_GREETING:  # clients try https first; whoever waits for a head waits for ever
-                return None
+            if not data or (self._is_new and data[0] == _TLS_GREETING):
+                return None  # clients try https first, and whoever waits for a head then waits for ever
+            self._is_new = False
             self._ready += self._messages.feed(data)
         return self._ready.popleft()
