@@ -20,6 +20,7 @@ import trio
 from storage import durable
 from storage.blocking import Pool
 from storage.digest import Hasher
+from storage.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +30,8 @@ _WHAT: Final = "the spool"
 # has 2048). Bounded, as they are beside the budget.
 _SPARE: Final = 8
 _SPARE_BYTES: Final = 16 << 20
+# A full spool turns over in seconds when its uploads move; who hears 503 then tries another replica or comes back.
+_PATIENCE_S: Final = 60.0
 # Uploads whose last bytes are kept between two requests; the room for them is part of the budget anyway.
 _KEPT: Final = 1024
 
@@ -150,7 +153,8 @@ class Spool:
     async def part(self, capacity_bytes: int) -> SpoolPart:
         """An empty part that takes so many bytes, the caller's until it closes it; waits for room, first come first.
 
-        ValueError for more than the whole budget; raises `StorageFull` or `Unavailable` for trouble of the disk.
+        ValueError for more than the whole budget; raises `StorageFull` or `Unavailable` for trouble of the disk, and
+        `Unavailable` after `_PATIENCE_S` without room: uploads that trickle hold theirs for as long as they live.
         """
         if not 0 < capacity_bytes <= self._budget_bytes:
             raise ValueError(f"a part of {capacity_bytes} bytes does not fit into a spool of {self._budget_bytes}")
@@ -177,14 +181,19 @@ class Spool:
         if not self._waiters and self._make_room(size_bytes):
             self._free_bytes -= size_bytes
             return
-        waiter = _Waiter(size_bytes, trio.Event())
+        with trio.move_on_after(_PATIENCE_S):
+            await self._wait_for_turn(_Waiter(size_bytes, trio.Event()))
+            return
+        raise Unavailable(f"{_WHAT} is full of other uploads: push again in a while, or raise spool_bytes")
+
+    async def _wait_for_turn(self, waiter: _Waiter) -> None:
         self._waiters.append(waiter)
         self._serve()
         try:
             await waiter.granted.wait()
         except BaseException:
             if waiter.granted.is_set():
-                self._give_back(size_bytes)
+                self._give_back(waiter.size_bytes)
             else:
                 self._waiters.remove(waiter)
                 self._serve()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from storage import Hasher, Pool
+from storage import Hasher, Pool, Unavailable
 from storage.spool import Kept, Spool, SpoolPart
 
 PART = 1000
@@ -179,6 +179,19 @@ async def test_kept_parts_give_way(spool: Spool) -> None:
     for part in parts:
         part.close()
     assert reserved(spool) == 0
+
+
+async def test_room_that_nobody_gives_back(autojump_clock: MockClock, spool: Spool) -> None:
+    """Uploads that trickle keep their room: who waits for it in vain hears so, and nobody's place in line is left."""
+    parts = [await spool.part(PART) for _ in range(3)]
+    began = trio.current_time()
+    with pytest.raises(Unavailable, match="full of other uploads"):
+        await spool.part(PART)
+    assert trio.current_time() - began == 60
+    assert (spool.statistics().waiting, spool.statistics().reserved_bytes) == (0, 3 * PART)
+    for part in parts:
+        part.close()
+    (await spool.part(PART)).close()
 
 
 async def test_nothing_is_kept_while_somebody_waits(spool: Spool) -> None:
