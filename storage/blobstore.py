@@ -142,7 +142,7 @@ class Staging(Protocol):
         ...
 
     async def writer(self, hasher: Hasher) -> BlockingWriter | None:
-        """A writer that feeds `hasher`; None where bytes cannot be taken in a thread (an object store): use `write`.
+        """A writer that feeds `hasher`; None where bytes cannot be taken in a thread: use `write`.
 
         Good until `settle`, `truncate`, `publish`, `discard` or the end of the hold: after each, ask for another one.
         """
