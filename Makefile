@@ -17,12 +17,13 @@ REPORTS := .reports
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # What is left out of `make check`: what must have the machine to itself, and what only takes its time.
-ALONE    := clients or crash or memory or faults or replicas or swift
+ALONE    := clients or crash or memory or swift
+APART    := faults or replicas
 LONG     := slow or served or postgres or s3
 LEFT_OUT := $(BIN)/python -m tests.left_out
 
 .DEFAULT_GOAL := help
-.PHONY: help serve check lint lint-async unit test long alone clients crash bench bench-smoke lock clean \
+.PHONY: help serve check lint lint-async unit test long replicas alone clients crash bench bench-smoke lock clean \
   system-packages todays-clients
 .SUFFIXES:
 .NOTPARALLEL:
@@ -48,18 +49,22 @@ lint-async: $(TESTS)
 	$(BIN)/flake8
 
 unit: $(TESTS)
-	$(BIN)/pytest -q -n 2 -m "not ($(LONG) or $(ALONE))" --ignore=tests/test_structure.py --junitxml=$(REPORTS)/unit.xml $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "not ($(LONG) or $(ALONE) or $(APART))" --ignore=tests/test_structure.py --junitxml=$(REPORTS)/unit.xml $(ARGS)
 
 long: $(TESTS)
-	$(BIN)/pytest -q -n 2 -m "($(LONG)) and not ($(ALONE))" --junitxml=$(REPORTS)/long.xml $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "($(LONG)) and not ($(ALONE) or $(APART))" --junitxml=$(REPORTS)/long.xml $(ARGS)
+
+# Mostly waiting: for holds and leases to lapse, for servers to come back. Each file has gateways and servers of its own.
+replicas: $(TESTS) ## replicas over one database and one bucket, and faults on the way to both
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(APART)" --junitxml=$(REPORTS)/replicas.xml $(ARGS)
 
 # One after the other: they measure memory, kill processes and start daemons.
 alone: $(TESTS)
-	$(BIN)/pytest -m "$(ALONE)" --junitxml=$(REPORTS)/alone.xml $(ARGS)
+	$(BIN)/pytest -m "($(ALONE)) and not ($(APART))" --junitxml=$(REPORTS)/alone.xml $(ARGS)
 
 test: system-packages todays-clients $(TESTS) ## everything, after installing what the tests need; says last what was left out
 	@rm -rf $(REPORTS)
-	@status=0; $(MAKE) --no-print-directory check lint-async long alone bench-smoke || status=$$?; $(LEFT_OUT) $(REPORTS) unit long alone; exit $$status
+	@status=0; $(MAKE) --no-print-directory check lint-async long replicas alone bench-smoke || status=$$?; $(LEFT_OUT) $(REPORTS) unit long replicas alone; exit $$status
 
 clients: system-packages todays-clients $(TESTS) ## only the tests that drive real registry clients
 	@rm -rf $(REPORTS)

@@ -3,13 +3,12 @@
 import os
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.faults.blobs import Pulled, pull, push
 from tests.faults.conftest import Harmed
-from tests.faults.fault import AnsweredTwice, Cut, Fault, HalfClose, Latency, Reset, Stall, WrongByte
+from tests.faults.fault import AnsweredTwice, Cut, Fault, HalfClose, Latency, Reset, WrongByte
 from tests.faults.s3_requests import FORBIDDEN, INTERNAL, NO_SUCH_BUCKET, SLOW_DOWN, TOO_MANY, asks, operations
 from tests.served import Served
 
@@ -183,20 +182,4 @@ def test_the_object_is_another_one(harmed: Harmed, way: str, kind: str) -> None:
     assert not pull(gateway_of(harmed, way), NAME, digest).is_complete
     assert push(harmed.sound, NAME, content).acknowledged
     for gateway in (harmed.hot, harmed.cold, harmed.sound):
-        assert pull(gateway, NAME, digest).body == content
-
-
-def test_objects_stand_still(harmed: Harmed) -> None:
-    """A read that no longer moves is given up after the idle limit, and the next pull is whole."""
-    blobs = [new_blob(harmed) for _ in range(3)]
-    jobs = [("hot", Stall(1 * MIB)), ("cold", Stall(1 * MIB)), ("hot", Stall())]
-    for number, (way, fault) in enumerate(jobs):
-        harmed.proxies[way].harm(fault, is_get, times=1, skip=number // 2)
-
-    with ThreadPoolExecutor(3) as pool:
-        ways = [gateway_of(harmed, way) for way, _ in jobs]
-        pulls = list(pool.map(pull, ways, [NAME] * 3, [digest for digest, _ in blobs]))
-
-    for (digest, content), pulled, gateway in zip(blobs, pulls, ways, strict=True):
-        assert is_true(pulled, content)
         assert pull(gateway, NAME, digest).body == content

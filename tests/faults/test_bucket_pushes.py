@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults.blobs import Pushed, pull, push
 from tests.faults.conftest import Harmed
-from tests.faults.exchange import Exchange
 from tests.faults.fault import (
     UP,
     AnsweredTwice,
@@ -19,7 +18,6 @@ from tests.faults.fault import (
     HalfClose,
     Latency,
     Reset,
-    Stall,
     WrongByte,
 )
 from tests.faults.s3_requests import (
@@ -30,7 +28,6 @@ from tests.faults.s3_requests import (
     SLOW_DOWN,
     TOO_MANY,
     asks,
-    operation,
     operations,
 )
 from tests.served import sha256
@@ -42,8 +39,10 @@ SIZES = {"small": 300 * KIB, "large": 10 * MIB}
 NAME = "team/harmed"
 BASE = {"small": 2, "large": 5}
 """Requests without a fault: object and marker; create, two parts, complete and marker."""
-MOST_TRIES = 12
-"""Of one operation for one request of a client, while S3 does not get well."""
+MOST_TRIES = 16
+"""Of one operation for one request of a client, while S3 does not get well: four times the bucket's own four."""
+MISTAKEN = 6
+"""Further requests where an answer was taken for that of the next request: the parts are looked for and sent again."""
 
 OPERATIONS = {
     "small": ("PutObject",),
@@ -107,7 +106,8 @@ def test_one_request_goes_wrong(harmed: Harmed, size: str, name: str, fault: str
     pushed = push(harmed.pusher, NAME, content, tries=1)
 
     assert rule.hits == times
-    assert len(proxy.exchanges) <= BASE[size] + times + 3, operations(proxy.exchanges)
+    further = MISTAKEN if fault == "answered twice" else 3
+    assert len(proxy.exchanges) <= BASE[size] + times + further, operations(proxy.exchanges)
     check(harmed, content, pushed, orphans=int(is_unknown))
 
 
@@ -204,27 +204,6 @@ def test_a_narrow_way_holds_pushers_back(harmed: Harmed) -> None:
 
     for content, pushed in zip(contents, pushes, strict=True):
         check(harmed, content, pushed)
-
-
-def test_parts_stand_still(harmed: Harmed) -> None:
-    """A part that no longer moves, or gets no answer, is given up after the idle limit and sent again."""
-    proxy, contents = harmed.proxies["pusher"], [content_of("large") for _ in range(2)]
-    rules = [
-        proxy.harm(Stall(2 * MIB, UP), is_whole_part, times=1),
-        proxy.harm(Stall(), is_whole_part, times=1, skip=1),
-    ]
-
-    pushes = push_all(harmed, contents)
-
-    assert [rule.hits for rule in rules] == [1, 1]
-    assert operations(proxy.exchanges)["UploadPart"] <= 8
-    for content, pushed in zip(contents, pushes, strict=True):
-        check(harmed, content, pushed)
-
-
-def is_whole_part(exchange: Exchange) -> bool:
-    """Whether it is a part that is not the last."""
-    return operation(exchange) == "UploadPart" and int(exchange.head.field("content-length")) >= 8 * MIB
 
 
 def push_all(harmed: Harmed, contents: list[bytes]) -> list[Pushed]:

@@ -15,7 +15,7 @@ from tests.servers.processes import wait_until
 
 pytestmark = [pytest.mark.replicas, pytest.mark.slow, pytest.mark.timeout(180)]
 
-PUSHERS, SECONDS = 8, 20.0
+PUSHERS, SECONDS = 8, 15.0
 GRACE_S = 12
 """That a client was told of a blob is written down within 5 s, and is noted from half of the grace period on."""
 CLEAN_S = 40.0
