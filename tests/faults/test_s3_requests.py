@@ -11,6 +11,8 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.s3_requests import ERROR_IN_200, INTERNAL, SLOW_DOWN, asks, operations
 from tests.servers.bucket_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

@@ -8,6 +8,8 @@ from botocore.exceptions import ClientError
 
 from tests.servers.bucket_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_object_is_kept_and_seen_from_both_sides(radosgw: S3Server, bucket: str) -> None:
     """What is put over http is read over https, where only its own authority vouches for it."""
