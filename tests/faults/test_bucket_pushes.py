@@ -86,13 +86,25 @@ def check(harmed: Harmed, content: bytes, pushed: Pushed, *, orphans: int = 0) -
     pulled = pull(harmed.sound, NAME, pushed.digest)
     assert pulled.is_complete
     assert pulled.body == content
-    assert sum(size == len(content) for size in harmed.installation.blobs().values()) == 1
+    hex_digest = pushed.digest.partition(":")[2]
+    assert sum(f"/{hex_digest}/" in key for key in harmed.installation.markers()) == 1
     assert len(harmed.new_uploads()) <= orphans
 
 
 def content_of(size: str) -> bytes:
     """Bytes that no other test has, of a length that no other blob has."""
     return os.urandom(SIZES[size] + int.from_bytes(os.urandom(2)))
+
+
+@pytest.mark.parametrize(("chunk_bytes", "most"), [(None, 8), (MIB, 12)])
+def test_a_push_without_faults_is_few_requests(harmed: Harmed, chunk_bytes: int | None, most: int) -> None:
+    """30 MiB in one stream are at most 8 requests to S3, in chunks of 1 MiB at most 12 (docker-registry: 28, 342)."""
+    content = os.urandom(30 * MIB)
+
+    pushed = push(harmed.pusher, NAME, content, chunk_bytes=chunk_bytes, tries=1)
+
+    assert len(harmed.proxies["pusher"].exchanges) <= most, operations(harmed.proxies["pusher"].exchanges)
+    check(harmed, content, pushed)
 
 
 @pytest.mark.parametrize(("size", "name", "fault"), ONE_EACH)
