@@ -237,6 +237,7 @@ def take_id(tx: Connection, given: int, wanted: int) -> None:
     """Give a blob row that nothing refers to yet the id that it had elsewhere, if that is free."""
     if given != wanted and tx.execute(_ID_TAKEN, {"wanted": wanted}).first() is None:
         tx.execute(_TAKE_ID, {"given": given, "wanted": wanted})
+        _raise_sequence(tx, "blobs", wanted)  # PostgreSQL would give that id to another row some time
 
 
 def sequences(tx: Connection) -> dict[str, int]:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from storage import Conflict, Database, Transaction
+from storage import Conflict, Database, Digest, StoredObject, Transaction
+from storage.metadata import blobs as blob_rows
 from storage.metadata import moving, storages
 from storage.metadata.moving import FATES, Fate, Reception, RowPage, Tally
 from storage.metadata.tables import accounts, blobs, credentials, metadata
@@ -243,3 +244,20 @@ async def test_a_blob_takes_its_old_id_where_that_is_free(database: Database) ->
     await database.transaction(moving.take_id, 30, 1)
 
     assert [row[0] for row in await database.survey(state)] == [1, 2, 30]
+
+
+async def test_new_blobs_step_over_ids_that_were_taken(database: Database) -> None:
+    """Blobs are copied side by side, so one may take the id that the database would give next."""
+
+    def push(tx: Transaction, storage_id: int, number: int) -> int:
+        digest = Digest.of(bytes([number]))
+        stored = StoredObject(f"key-{number}", digest, 1, 1, "identity", 0)
+        given = blob_rows.settle(tx, storage_id, digest, stored, broken=None, now=1)
+        assert given is not None
+        return given
+
+    storage_id = await database.transaction(storages.ensure, "main")
+    first = await database.transaction(push, storage_id, 1)
+    await database.transaction(moving.take_id, first, first + 1)
+
+    assert await database.transaction(push, storage_id, 2) > first + 1
