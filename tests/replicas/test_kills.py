@@ -40,5 +40,8 @@ def test_kills_lose_nothing_acknowledged(installation: Installation, tmp_path: P
 
 
 def are_free(gateway: Served, journal: Journal) -> bool:
-    """Whether the dead one's holds on sessions have lapsed: until then somebody uses them, as far as one can know."""
-    return all(gateway.admin("GET", location).status in {204, 404} for location in journal.open_uploads)
+    """Whether the dead one's holds on sessions have lapsed: until then somebody uses them, as far as one can know.
+
+    Asked by taking each for a moment: the status of a session is told without taking it.
+    """
+    return all(gateway.admin("PATCH", location, b"").status in {202, 404} for location in journal.open_uploads)
