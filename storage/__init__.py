@@ -56,18 +56,18 @@ from storage.records import (
     TagRecord,
     UploadRecord,
 )
-from storage.s3_settings import S3Settings
-from storage.s3_stagings import Stagings
+from storage.s3.settings import S3Settings
+from storage.s3.stagings import Stagings
 from storage.scrub import Scrub, ScrubSettings
 from storage.sweep import Sweep, SweepReport, SweepSettings
 from storage.upload import Upload
 
 if TYPE_CHECKING:
-    from storage.s3 import S3Store
-    from storage.s3_bucket import Bucket
+    from storage.s3.bucket import Bucket
+    from storage.s3.store import S3Store
     from storage.spool import Spool
 
-_LATER = {"Bucket": "storage.s3_bucket", "S3Store": "storage.s3", "Spool": "storage.spool"}
+_LATER = {"Bucket": "storage.s3.bucket", "S3Store": "storage.s3.store", "Spool": "storage.spool"}
 
 __all__ = [
     "CANONICAL",

@@ -49,8 +49,8 @@ SQL = ("storage/database*.py", "storage/metadata/*", "storage/migrations/*")
 OWNERS = {
     "alembic": SQL,
     "asks": ("gateway/upstream/client.py",),
-    "boto3": ("storage/s3_control.py",),
-    "botocore": ("storage/s3_control.py",),
+    "boto3": ("storage/s3/control.py",),
+    "botocore": ("storage/s3/control.py",),
     "httptools": ("storage/transfer/*",),
     "hypercorn": ("gateway/wire/*",),
     "jwt": ("gateway/access/tokens.py",),

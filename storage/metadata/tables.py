@@ -261,7 +261,7 @@ stagings = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),  # grows with every change of holder or state
     sa.Column("holder", sa.Text, nullable=True),  # null: free
     sa.Column("held_until", Time, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),  # JSON, see storage.s3_staging_state
+    sa.Column("state", sa.Text, nullable=False),  # JSON, see storage.s3.staging_state
     sa.Column("touched_at", Time, nullable=False),
     sa.PrimaryKeyConstraint("storage_id", "id"),
 )

@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from storage import BlobUnknown, Damaged, DamageReports, Database, Digest, HotSetStore, Intakes, Span
-from storage.s3_keys import ObjectName
+from storage.s3.keys import ObjectName
 from tests.servers.bucket_server import S3Server
-from tests.storage.bucket_place import BucketPlace, place_in
-from tests.storage.buckets import settings_for
 from tests.storage.hotset_place import MIB, hot_set
+from tests.storage.s3.bucket_place import BucketPlace, place_in
+from tests.storage.s3.buckets import settings_for
 from tests.storage.scene import Clock, Scene
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,12 @@ from storage import Database, Digest, Rebuild, RebuildTotals, StoredObject, Tran
 from storage.metadata import blobs, garbage
 from storage.metadata.tables import blobs as blob_table
 from storage.metadata.tables import links
-from storage.s3_keys import ObjectName
+from storage.s3.keys import ObjectName
 from tests.servers.bucket_server import S3Server
-from tests.storage.bucket_place import place_in
-from tests.storage.buckets import settings_for
 from tests.storage.failing import publish_only
 from tests.storage.place import put
+from tests.storage.s3.bucket_place import place_in
+from tests.storage.s3.buckets import settings_for
 from tests.storage.scene import Clock, Scene
 
 DATA = [b"blob %d" % number for number in range(450)]

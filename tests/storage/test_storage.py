@@ -11,7 +11,7 @@ import storage
 def test_every_exported_name_is_there() -> None:
     """Also those that are imported late, which are the very classes of their modules."""
     assert [name for name in storage.__all__ if not hasattr(storage, name)] == []
-    assert storage.Bucket.__module__ == "storage.s3_bucket"
+    assert storage.Bucket.__module__ == "storage.s3.bucket"
 
 
 def test_another_name_is_an_error_as_with_any_module() -> None:
