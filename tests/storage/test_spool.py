@@ -91,7 +91,8 @@ async def test_first_come_first_served(spool: Spool) -> None:
         await wait_all_tasks_blocked()
         assert order == []
         parts.pop().close()
-    assert order == ["large", "small", "last"]
+    # The other two have room at the same moment, and each opens its file in a thread.
+    assert (order[0], sorted(order[1:])) == ("large", ["last", "small"])
     parts.pop().close()
     assert reserved(spool) == 0
 
