@@ -36,7 +36,7 @@ help: ## this text
 serve: $(RUNTIME) ## run a registry on LISTEN that keeps everything under DATA
 	@exec $(BIN)/sluice serve --data "$(DATA)" --listen "$(LISTEN)" $(if $(WORKERS),--workers "$(WORKERS)") $(ARGS)
 
-check: lint unit ## structure, lint, types and the quick tests: under a minute
+check: lint unit ## structure, lint, types and the quick tests: a minute and a half
 
 lint: $(TESTS)
 	$(BIN)/pytest -q -p no:randomly tests/test_structure.py
