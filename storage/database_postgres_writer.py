@@ -65,10 +65,10 @@ class PostgresCommitter:
             failed = self._told(error)
             if code_of(error) == READ_ONLY:
                 self._server.distrust()  # another server may have taken over
-                raise RolledBack(failed) from None
+                raise RolledBack(failed) from None  # noqa: ASYNC104 - the writer tells its callers, of whom one may be cancelled
             if self._session.is_broken():
                 self._session.give_up()
-                raise RolledBack(failed) from None
+                raise RolledBack(failed) from None  # noqa: ASYNC104 - as above
             line.execute(b"ROLLBACK" if alone else b"ROLLBACK TO act")
             self._is_over = alone
         if line.info.transaction_status != (TransactionStatus.IDLE if self._is_over else TransactionStatus.INTRANS):

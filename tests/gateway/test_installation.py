@@ -122,7 +122,7 @@ async def test_a_bucket_takes_pushes_and_gives_pulls(data_directory: Path, rados
         first = await registry.ask("GET", f"/v2/{NAME}/blobs/{digest}")
         (store,) = registry.services.stores.hot.values()
         with trio.fail_after(10):
-            while not store.hotset.statistics().kept:
+            while not store.hotset.statistics().kept:  # noqa: ASYNC110 - a thread or a server tells, no event
                 await trio.sleep(
                     0.01
                 )  # a real disk and a real service; the intake keeps the file after its last reader

@@ -18,7 +18,7 @@ def change(tx: Transaction, name: str) -> None:
 async def first_look(changes: Changes) -> int:
     """Wait until a look is certain, as it is soon after opening."""
     with trio.fail_after(10):
-        while (look := changes.look()) is None:
+        while (look := changes.look()) is None:  # noqa: ASYNC110 - a thread or a server tells, no event
             await trio.sleep(0.005)
     return look
 

@@ -64,13 +64,13 @@ class Load:
 
     async def all_work(self, since: float) -> None:
         """Wait until each kind of call has worked after that moment."""
-        while not all(self.worked_at.get(kind, 0) > since for kind in ("read", "survey", "write")):
+        while not all(self.worked_at.get(kind, 0) > since for kind in ("read", "survey", "write")):  # noqa: ASYNC110 - a thread or a server tells, no event
             await trio.sleep(0.01)
 
     async def all_fail(self, *kinds: str) -> None:
         """Wait until each of these kinds of call was refused some more."""
         seen = dict(self.told)
-        while not all(self.told[kind] > seen.get(kind, 0) + 3 for kind in kinds):
+        while not all(self.told[kind] > seen.get(kind, 0) + 3 for kind in kinds):  # noqa: ASYNC110 - a thread or a server tells, no event
             await trio.sleep(0.01)
 
     async def _call(self, kind: str, call: Callable[[], object]) -> bool:
@@ -203,7 +203,7 @@ async def test_a_network_that_breaks_connections_anywhere(
                 await hands.run(proxy.reset_all)
                 refused = load.told.total()
                 with trio.move_on_after(1):
-                    while load.told.total() < refused + 10:
+                    while load.told.total() < refused + 10:  # noqa: ASYNC110 - a thread or a server tells, no event
                         await trio.sleep(0.01)
                 await hands.run(proxy.heal)
                 assert await healed(load) < HEALED_S

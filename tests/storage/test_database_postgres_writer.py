@@ -129,7 +129,7 @@ async def test_a_process_that_is_frozen_loses_the_lock_and_its_act(database: Pos
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", FREEZE, rows_url]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root) as frozen:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root) as frozen:  # noqa: ASYNC220 - another process, while nothing else runs in the loop
         try:
             assert frozen.stdout is not None
             assert frozen.stdin is not None

@@ -97,7 +97,7 @@ async def test_leaving_half_way(store: HotSetStore, monkeypatch: pytest.MonkeyPa
     await trio.testing.wait_all_tasks_blocked()
     assert 0 < given == settled
     with trio.fail_after(10):
-        while open_descriptors() != before:  # threads close them; a task that waits for a thread counts as blocked
+        while open_descriptors() != before:  # threads close them; a task that waits for a thread counts as blocked  # noqa: ASYNC110 - a thread or a server tells, no event
             await trio.sleep(0.01)
 
 

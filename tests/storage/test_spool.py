@@ -108,7 +108,7 @@ async def test_cancelled_waiter_leaves_the_line(spool: Spool) -> None:
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
-            nursery.start_soon(_cancel_when_blocked, scope)
+            nursery.start_soon(_cancel_when_blocked, scope)  # noqa: ASYNC111 - the task ends with the scope that it cancels
             await spool.part(3 * PART)
         assert scope.cancelled_caught
         nursery.start_soon(take)

@@ -181,10 +181,10 @@ async def until_death(call: Callable[[], Awaitable[object]]) -> bool:
         await call()
     except StorageError:
         return False
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the death of a worker, told as a value
         if not _is_death(error):
             raise
-        return True
+        return True  # noqa: ASYNC104 - as above
     return False
 
 
