@@ -1,13 +1,19 @@
-"""Ports on loopback for servers that want to be told one."""
+"""Ports on loopback for servers that want to be told theirs: one, or a block of several in a row.
 
-import os
+A block is held by a UDP socket on its first port: the kernel gives that to one process only and takes it back when the
+process ends, however it ends. The servers themselves speak TCP, so the holder is not in their way.
+"""
+
+import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-_FIRST: Final = 15_000
-_STOP: Final = 20_000
-_SPREAD: Final = 200
-"""Where the search begins depends on the process, so that two suites seldom meet."""
+BLOCK: Final = 10
+"""Ports in a block."""
+_FIRST: Final = 20_000
+_STOP: Final = 32_000  # below what kernels hand out by themselves
 
 
 def free_port() -> int:
@@ -17,12 +23,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nothing listens on just now, below what the kernel gives away."""
-    for first in range(_FIRST + os.getpid() % _SPREAD * count, _STOP - count, count):
-        if all(map(_is_free, range(first, first + count))):
-            return first
-    raise OSError(f"no {count} ports in a row are free")
+@contextmanager
+def port_block() -> Iterator[int]:
+    """The first of `BLOCK` ports in a row on which nothing listens; they are ours while inside. Raises OSError."""
+    blocks = list(range(_FIRST, _STOP, BLOCK))
+    random.SystemRandom().shuffle(blocks)  # not a seeded one: processes with the same seed would meet each time
+    for first in blocks:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+            try:
+                holder.bind(("127.0.0.1", first))
+            except OSError:
+                continue
+            if all(map(_is_free, range(first, first + BLOCK))):
+                yield first
+                return
+    raise OSError(f"no {BLOCK} ports in a row are free between {_FIRST} and {_STOP}")
 
 
 def _is_free(port: int) -> bool:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from bench.contenders.ports import BLOCK
+
 P = TypeVar("P")
 Command = Sequence[str | Path]
 
 PROGRAMS: Final = ("ceph-mon", "ceph-osd", "radosgw")
-PORTS: Final = 10
-"""How many ports in a row a cluster takes."""
 ACCESS_KEY_ID: Final = "test"
 SECRET_ACCESS_KEY: Final = "testtest"  # noqa: S105 - of a throw-away cluster
 REAL_DAY_S: Final = -1
@@ -73,7 +73,7 @@ rgw_gc_processor_period = 5
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a cluster lies and what it is like; `folder` is new, `port` is the first of `PORTS` free ones.
+    """Where a cluster lies and what it is like; `folder` is new, `port` is the first of a block of free ones.
 
     `store`: `memstore` takes 2.2 times its bytes in memory, `bluestore` a sparse file. `certificate`: a PEM file with
     key and chain, for https on the second port. `day_s`: how many seconds a day of a lifecycle rule lasts.
@@ -133,7 +133,7 @@ class Cluster:
             port=self.port,
             monitor_port=self.port + 2,
             first_store_port=self.port + 3,
-            last_store_port=self.port + PORTS - 1,
+            last_store_port=self.port + BLOCK - 1,
             store=self.store,
             capacity_bytes=self.capacity_bytes,
             tls=tls,

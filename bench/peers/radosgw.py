@@ -15,14 +15,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final, Literal
 
 from bench.contenders.contender import ContenderFailed
-from bench.contenders.ports import free_ports
-from bench.peers.ceph import ACCESS_KEY_ID, PORTS, PROGRAMS, SECRET_ACCESS_KEY, Cluster, Command
+from bench.contenders.ports import port_block
+from bench.peers.ceph import ACCESS_KEY_ID, PROGRAMS, SECRET_ACCESS_KEY, Cluster, Command
 from bench.processes import Cores, ProcessFailed, ProcessTree, start
 
 _SEARCH: Final = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin"
@@ -93,6 +94,7 @@ class Radosgw:
     _users: int = 0
     _folder: Path | None = None
     _running: list[ProcessTree] = field(default_factory=list)
+    _ports: ExitStack = field(default_factory=ExitStack)
     _log: Path = Path()
 
     def missing(self) -> str | None:
@@ -157,7 +159,7 @@ class Radosgw:
     # --- processes --------------------------------------------------------------------------------------------------
 
     def _start(self, directory: Path, cores: Cores) -> None:
-        self.port = free_ports(PORTS)
+        self.port = self._ports.enter_context(port_block())
         folder = directory.parent / f"radosgw-{uuid.uuid4().hex[:8]}"
         cluster = Cluster(folder, self.port, store=self.store, capacity_bytes=_CAPACITY_BYTES)
         self._folder, self._log = folder, cluster.log
@@ -187,6 +189,7 @@ class Radosgw:
         for process in self._running:
             process.kill()
         self._running.clear()
+        self._ports.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

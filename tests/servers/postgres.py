@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-from tests.servers.ports import port_block
+from bench.contenders.ports import port_block
 from tests.servers.processes import Process, run, start, wait_until
 
 _STOPPED_S: Final = 20.0

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.contenders.ports import port_block
 from bench.peers.ceph import ACCESS_KEY_ID, PROGRAMS, REAL_DAY_S, SECRET_ACCESS_KEY, Cluster
 from tests.servers.bucket_server import S3Server, private_authority
-from tests.servers.ports import port_block
 from tests.servers.processes import Process, run, start
 
 __all__ = ["PROGRAMS", "serve"]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.contenders.ports import port_block
 from tests.servers.bucket_server import S3Server
-from tests.servers.ports import port_block
 from tests.servers.processes import Process, run, start
 
 PROGRAMS: Final = (*(f"swift-{name}-server" for name in ("account", "container", "object", "proxy")), "memcached")
