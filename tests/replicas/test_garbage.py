@@ -80,7 +80,11 @@ def test_garbage_goes_and_nothing_else(installation: Installation, tmp_path: Pat
         for content in garbage:
             replicas.through.push_blob("team/garbage-0", content)
 
-        assert wait_until(lambda: kept(replicas) <= wanted, CLEAN_S), kept(replicas) - wanted
+        def is_clean() -> bool:
+            staged = installation.s3.objects(installation.bucket, "staging/")
+            return kept(replicas) <= wanted and len(installation.blobs()) <= len(wanted) and not staged
+
+        assert wait_until(is_clean, CLEAN_S), kept(replicas) - wanted
         print(f"\n{work.pushed} pushed, {work.deleted} deleted, {len(work.standing)} standing, {len(wanted)} blobs")
         assert work.failures == []
         assert work.deleted > PUSHERS

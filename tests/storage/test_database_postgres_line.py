@@ -81,7 +81,7 @@ def test_what_is_asked_while_a_statement_runs_can_end_it(server: Server) -> None
     session = Session(server, READER, look)
     with pytest.raises(Cancelled):
         session.read(lambda tx: tx.execute(sa.select(sa.func.pg_sleep(10))).all())
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3  # before the server would end it
     assert server.connections == 0
 
 

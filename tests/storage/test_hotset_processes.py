@@ -95,10 +95,10 @@ class Worker:
         assert self.process.stdout is not None
         return self.process.stdout
 
-    def go(self) -> None:
-        """Let it go on."""
+    def go(self, times: int = 1) -> None:
+        """Let it go on, so many times."""
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write("\n" * times)
         self.process.stdin.flush()
 
     def wait_for(self, line: str) -> None:
