@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.faults.blobs import Pulled, pull, push
-from tests.faults.conftest import Harmed
+from tests.faults.conftest import Harmed, heals
 from tests.faults.fault import AnsweredTwice, Cut, Fault, HalfClose, Latency, Reset, WrongByte
 from tests.faults.s3_requests import FORBIDDEN, INTERNAL, NO_SUCH_BUCKET, SLOW_DOWN, TOO_MANY, asks, operations
 from tests.served import Served
@@ -116,11 +116,7 @@ def test_one_byte_is_wrong(harmed: Harmed, way: str, at: int) -> None:
 
     assert rule.hits >= 1
     harmed.heal()
-    assert push(harmed.sound, NAME, content).acknowledged
-    for gateway in (harmed.hot, harmed.cold, harmed.sound):
-        again = pull(gateway, NAME, digest)
-        assert again.is_complete
-        assert again.body == content
+    assert heals(harmed, harmed.sound, NAME, content)
 
 
 @pytest.mark.parametrize(("way", "name"), each(LASTING))
@@ -180,6 +176,4 @@ def test_the_object_is_another_one(harmed: Harmed, way: str, kind: str) -> None:
     assert not first.is_complete
     assert first.status != 404
     assert not pull(gateway_of(harmed, way), NAME, digest).is_complete
-    assert push(harmed.sound, NAME, content).acknowledged
-    for gateway in (harmed.hot, harmed.cold, harmed.sound):
-        assert pull(gateway, NAME, digest).body == content
+    assert heals(harmed, harmed.sound, NAME, content)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.blobs import Pushed, pull, push
-from tests.faults.conftest import Harmed
+from tests.faults.conftest import Harmed, heals
 from tests.faults.fault import (
     UP,
     AnsweredTwice,
@@ -157,10 +157,7 @@ def test_one_byte_is_changed_on_the_way(harmed: Harmed, name: str) -> None:
     first = pull(harmed.hot, NAME, pushed.digest)
     assert first.body == content if first.is_complete else first.status != 404 or not pushed.acknowledged
     harmed.heal()
-    again = push(harmed.pusher, NAME, content)
-    assert again.acknowledged, (again.statuses, again.answers)
-    for gateway in (harmed.hot, harmed.cold, harmed.sound):
-        assert pull(gateway, NAME, pushed.digest).body == content
+    assert heals(harmed, harmed.pusher, NAME, content)
 
 
 @pytest.mark.parametrize("name", LASTING)
