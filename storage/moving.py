@@ -10,6 +10,7 @@ Decides nothing about configuration or secret keys: both installations are given
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -142,6 +143,8 @@ class Move:
                 await self._source.database.survey(_send, pipe, self._tables)
             except StorageError as error:
                 pipe.fail(error)  # it is raised where the rows are awaited
+            finally:  # whoever waits for rows, in a thread that cannot be cancelled, must hear of the end
+                pipe.fail(Unavailable("the rows of the old installation could not be read to their end"))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
@@ -178,15 +181,10 @@ class Move:
 
 def _send(tx: Transaction, pipe: "Pipe[moving.RowPage | dict[str, int]]", tables: Collection[str]) -> None:
     """In a thread: everything of one snapshot."""
-    try:
+    with suppress(Gone):
         pipe.put(moving.sequences(tx))
         pages: Iterator[moving.RowPage] = moving.pages(tx, tables)
         for page in pages:
             trio.from_thread.check_cancelled()
             pipe.put(page)
         pipe.complete()
-    except Gone:
-        pass
-    except BaseException:
-        pipe.fail(Unavailable("the rows of the old installation could not be read to their end"))
-        raise

@@ -14,8 +14,10 @@ PAGE: Final = (Path(__file__).resolve().parents[1] / "docs" / "scaling.md").read
 
 
 def blocks(language: str) -> list[str]:
-    """The blocks of the page in that language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    """The blocks of the page in that language; there must be some, or nothing would be tested."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, language
+    return found
 
 
 @pytest.mark.parametrize("text", blocks("toml"))

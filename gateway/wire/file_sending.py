@@ -25,12 +25,12 @@ _PROBE_BYTES: Final = 256 * 1024
 """Between two pages that are looked at: those in memory come and go in groups, mostly from the end that was read."""
 _AHEAD_BYTES: Final = 2 * 1024 * 1024
 """Read in one go when pages are missing: what a disk needs to be fast, and all the memory that it takes."""
-
-
 SHORT_BYTES: Final = 64 * 1024
 """Spans up to this size leave through memory, together with what goes before them: one call in place of two, and one
 packet train in place of three, for a span rarely begins with a page. 17,000 to 20,000 of 64 KiB per CPU second where
 sendfile gave 11,000 to 15,000."""
+_PROBE: Final = [bytearray(1)]
+_SHORT: Final = memoryview(bytearray(SHORT_BYTES))
 
 
 class SendingThreads(Threads):
@@ -117,10 +117,6 @@ async def _send_in_turns(channel: PlainChannel, span: FileSpan, patience: Patien
 def too_short(span: FileSpan) -> FileTooShort:
     """The error for this span."""
     return FileTooShort(f"the file is shorter than {span.stop} bytes, which were promised")
-
-
-_PROBE: Final = [bytearray(1)]
-_SHORT: Final = memoryview(bytearray(SHORT_BYTES))
 
 
 def _are_in_memory(descriptor: int, place: int, count: int) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.fault import Bandwidth, Cut, Fault, Latency, Reset, Stall
 from tests.faults.proxy import FaultProxy
-from tests.faults.traffic import Traffic
+from tests.faults.traffic import KINDS, Traffic
 from tests.served import Served
 from tests.servers.bucket_server import S3Server
 from tests.servers.installation import Installation, new_installation
@@ -124,7 +124,9 @@ def test_a_slow_way_to_the_server(scene: Scene) -> None:
     mark = time.monotonic()
     with traffic.running(pullers=1):
         traffic.wait(2.0)
-    assert [each for each in traffic.between(mark, mark + 60) if not each.is_good] == []
+    served = traffic.between(mark, mark + 60)
+    assert {each.what for each in served} >= KINDS
+    assert [each for each in served if not each.is_good] == []
     assert traffic.lost() == []
 
 
@@ -150,7 +152,7 @@ def check(gateway: Served, name: str, begin: Callable[[], object], end: Callable
     assert [each for each in traffic.told if each.status == 503 and not each.retry_after] == []
     cached = traffic.between(begun, ended, "cached")
     assert sum(each.is_good for each in cached) >= SERVED * len(cached)
-    assert len(cached) >= 20 * seconds
+    assert len(cached) >= max(1, 20 * seconds)
     assert healed is not None
     assert longest < LONGEST_S
     assert traffic.lost() == []

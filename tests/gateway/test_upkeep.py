@@ -1,5 +1,6 @@
 """What a worker does for its stores beside answering: what is abandoned goes, what is damaged is put aside."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,18 @@ async def test_the_scrub_finds_what_nobody_pulls(data_directory: Path, radosgw: 
     assert events[0]["digest"] == str(digest)
 
 
-async def test_the_hot_set_is_looked_after(in_s3: Registry) -> None:
-    """One worker of the machine counts and tidies it."""
+async def test_the_hot_set_is_looked_after(in_s3: Registry, data_directory: Path) -> None:
+    """One worker of the machine counts and tidies it: what somebody left growing and nobody came back for goes."""
+    digest = await in_s3.push_blob(CONTENT)
+    await pulled(in_s3, digest)
+    hot = data_directory / "hot" / "default"
+    (kept,) = (each for each in hot.rglob(f"*{digest.hex}*") if each.is_file())
+    growing = next(each for each in hot.iterdir() if each.is_dir() and each not in kept.parents)
+    left = growing / kept.name
+    left.write_bytes(b"")
+    os.utime(left, (0, 0))
+
     await jobs_of(in_s3)["hot_set/default"].run()
+
+    assert not left.exists()
+    assert kept.exists()

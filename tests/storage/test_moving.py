@@ -133,6 +133,30 @@ async def test_what_is_pushed_between_bytes_and_rows_comes_too(pair: Pair) -> No
     assert await (await pair.arrived()).pull(Digest.of(b"late 3")) == b"late 3"
 
 
+async def test_why_rows_cannot_be_read_is_told(pair: Pair) -> None:
+    """With the words of the database, so that the operator knows what to mend."""
+
+    async def fail(number: int) -> None:
+        raise Unavailable(f"disk {number} is on fire")
+
+    pair.source = Installation(Pushed(pair.scene.database, fail, times=1), pair.source.stores)
+
+    with pytest.raises(Unavailable, match="disk 1 is on fire"):
+        await pair.move()
+
+
+async def test_a_failure_within_the_rows_is_told(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not covered by a word of ours on how the reading ended."""
+
+    def pages(*_: object) -> object:
+        raise Unavailable("page 7 is unreadable")
+
+    monkeypatch.setattr("storage.metadata.moving.pages", pages)
+
+    with pytest.raises(Unavailable, match="page 7 is unreadable"):
+        await pair.move()
+
+
 async def test_a_push_at_every_attempt_is_given_up(pair: Pair) -> None:
     """It ends, says what to do, and leaves the new installation closed."""
 
