@@ -23,6 +23,7 @@ from gateway.oci.errors import (
     too_large,
     unavailable,
 )
+from gateway.upstream.errors import UpstreamBusy, UpstreamDenied, UpstreamError, UpstreamSlow, UpstreamUnknown
 from storage import (
     BlobUnknown,
     Busy,
@@ -38,6 +39,8 @@ from storage import (
 )
 
 _RETRY_AFTER_S: Final = 5
+_CAUSES: Final = 8
+"""How deep an upstream's trouble may lie behind storage's: each reader of an arrival adds one."""
 _log = get_logger(__name__)
 
 
@@ -71,6 +74,8 @@ def translate(error: BaseException, *, request_id: str) -> RegistryError:
     """The error in the registry's own words."""
     if isinstance(error, RegistryError):
         return error
+    if (upstream := _behind(error)) is not None:
+        return _upstream(upstream, request_id=request_id)
     if isinstance(error, StorageError):
         return _storage(error, request_id=request_id)
     if isinstance(error, AccessError):
@@ -81,6 +86,30 @@ def translate(error: BaseException, *, request_id: str) -> RegistryError:
         return _framework(error)  # with 5xx it reports a defect like any other
     _log.error("request_failed", request_id=request_id, exc_info=error)
     return RegistryError(Code.UNAVAILABLE, f"internal error; the log has it under request {request_id}", status=500)
+
+
+def _behind(error: BaseException) -> UpstreamError | None:
+    """The upstream's trouble, if that is what this is, or what storage was told when it read from there."""
+    seen: BaseException | None = error
+    for _ in range(_CAUSES):
+        if isinstance(seen, UpstreamError):
+            return seen
+        if not isinstance(seen, StorageError):
+            return None
+        seen = seen.__cause__
+    return None
+
+
+def _upstream(error: UpstreamError, *, request_id: str) -> RegistryError:
+    """Trouble beyond us has its own words and statuses, so that a client's operator knows whom to ask."""
+    if isinstance(error, UpstreamUnknown | UpstreamDenied):
+        return RegistryError(Code.MANIFEST_UNKNOWN, str(error), status=404)
+    wait_s = error.retry_after_s if error.retry_after_s is not None else _RETRY_AFTER_S
+    if isinstance(error, UpstreamBusy):
+        return RegistryError(Code.TOOMANYREQUESTS, str(error), headers={"Retry-After": str(wait_s)})
+    _log.warning("upstream_failed", request_id=request_id, error=str(error))
+    status = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, UpstreamSlow) else HTTPStatus.BAD_GATEWAY
+    return unavailable(str(error), wait_s, status=status)
 
 
 def _request(error: BaseException) -> RegistryError | None:

@@ -25,6 +25,16 @@ from gateway.edge.address import BadHost, UnknownHost
 from gateway.edge.failures import translate, unwrap
 from gateway.edge.streams import BodyTooLarge, ClientGone, ClientStalled, blob_response
 from gateway.oci.errors import Code, denied
+from gateway.upstream import errors as upstream_errors
+from gateway.upstream.errors import (
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamSlow,
+    UpstreamUnknown,
+)
 from storage import (
     BlobUnknown,
     Busy,
@@ -53,6 +63,18 @@ OURS: list[tuple[Exception, int, Code, str]] = [
     (Overloaded(), 503, Code.UNAVAILABLE, "5"),
 ]
 """Our own troubles: the client did nothing wrong and may try again."""
+
+BEYOND: list[tuple[Exception, int, Code, str | None]] = [
+    (UpstreamError("odd"), 502, Code.UNAVAILABLE, "5"),
+    (UpstreamFailed("refused"), 502, Code.UNAVAILABLE, "5"),
+    (UpstreamFailed("down", retry_after_s=30), 502, Code.UNAVAILABLE, "30"),
+    (UpstreamRefused("a private address"), 502, Code.UNAVAILABLE, "5"),
+    (UpstreamSlow("30 s"), 504, Code.UNAVAILABLE, "5"),
+    (UpstreamBusy("spent", retry_after_s=3600), 429, Code.TOOMANYREQUESTS, "3600"),
+    (UpstreamUnknown("no such tag"), 404, Code.MANIFEST_UNKNOWN, None),
+    (UpstreamDenied("not for us"), 404, Code.MANIFEST_UNKNOWN, None),
+]
+"""What an upstream registry is to blame for; only what it said not to have is not found (row P6)."""
 
 THEIRS: list[tuple[Exception, int, Code, str | None]] = [
     (NotFound("project 7 does not exist"), 404, Code.NAME_UNKNOWN, None),
@@ -94,7 +116,7 @@ def named(case: object) -> str:
     return type(case).__name__ if isinstance(case, Exception) else str(case)
 
 
-@pytest.mark.parametrize(("error", "status", "code", "retry_after"), [*OURS, *THEIRS], ids=named)
+@pytest.mark.parametrize(("error", "status", "code", "retry_after"), [*OURS, *BEYOND, *THEIRS], ids=named)
 def test_every_error_has_its_row(error: Exception, status: int, code: Code, retry_after: str | None) -> None:
     """Status, code and Retry-After of each; alone and as the only one of a group of groups."""
     for each in (error, ExceptionGroup("nursery", [ExceptionGroup("inner", [error])])):
@@ -104,13 +126,28 @@ def test_every_error_has_its_row(error: Exception, status: int, code: Code, retr
         assert {entry.code for entry in answer.entries} == {code}
 
 
-@pytest.mark.parametrize("root", [StorageError, AccessError])
+@pytest.mark.parametrize("root", [StorageError, AccessError, UpstreamError])
 def test_no_error_was_forgotten(root: type[Exception]) -> None:
     """Whoever adds an error to a family decides here what a client sees of it."""
-    exported = [*vars(storage).values(), *vars(access_errors).values()]
+    exported = [*vars(storage).values(), *vars(access_errors).values(), *vars(upstream_errors).values()]
     ours = {each for each in family(root) if each in exported}
 
-    assert ours == {type(error) for error, *_ in (*OURS, *THEIRS) if isinstance(error, root)}
+    assert ours == {type(error) for error, *_ in (*OURS, *BEYOND, *THEIRS) if isinstance(error, root)}
+
+
+@pytest.mark.parametrize(("error", "status", "code", "retry_after"), BEYOND, ids=named)
+def test_what_storage_was_told_by_an_upstream_is_the_upstreams(
+    error: Exception, status: int, code: Code, retry_after: str | None
+) -> None:
+    """A blob on its way in is read through storage, whose errors name what is behind them; each reader adds one."""
+    told = Unavailable("the source failed")
+    told.__cause__ = error
+    again = Unavailable("the source failed")
+    again.__cause__ = told
+
+    answer = translate(again, request_id="7")
+
+    assert (answer.status, answer.code, answer.headers.get("Retry-After")) == (status, code, retry_after)
 
 
 @pytest.mark.parametrize(("error", "status", "code", "retry_after"), OURS, ids=named)
