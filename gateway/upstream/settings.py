@@ -75,7 +75,9 @@ class UpstreamSettings:
         """From the JSON object."""
         if unknown := document.keys() - {each.name for each in fields(cls)}:
             raise ValueError(f"settings of an upstream that this version does not know: {sorted(unknown)}")
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+        }
         if "ttl_rules" in values:
             values["ttl_rules"] = tuple(TtlRule(**rule) for rule in values["ttl_rules"])
         if values.get("keep_by_age") is not None:
