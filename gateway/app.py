@@ -19,7 +19,8 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.exchange import TokenService
 from gateway.access.keyring import REFRESH_INTERVAL_S, Keyring
 from gateway.access.passwords import Passwords
-from gateway.access.sealing import Sealer, key_from_setting, load_or_create_key
+from gateway.access.sealing import Sealer
+from gateway.access.secret_key import secret_key
 from gateway.access.tokens import TokenIssuer
 from gateway.config import S3Storage, Settings
 from gateway.edge import failures, streams, visits
@@ -43,8 +44,6 @@ _PARSERS: Final = 2
 _WRITE_BEHIND_S: Final = 5.0
 # How long the lane may keep a removed blob's space; one system call per open file each time.
 _TIDY_S: Final = 30.0
-# One sweep: each removal in a bucket is two requests, and what is left is for the next.
-_SWEEP_S: Final = 3000.0
 _log = get_logger(__name__)
 
 
@@ -127,7 +126,7 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
         )
 
     return (
-        jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True, deadline_s=_SWEEP_S),
+        jobs.Job("garbage", settings.garbage.interval_s, sweep, alone=True, deadline_s=upkeep.SWEEP_S),
         jobs.Job("ended_credentials", 86400, services.tokens.clean, alone=True),
         jobs.Job("signing_keys", REFRESH_INTERVAL_S, services.keyring.refresh),
         jobs.Job("credential_usage", _WRITE_BEHIND_S, services.authenticator.flush_usage, at_end=True),
@@ -158,7 +157,7 @@ async def _assemble(
     passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
     keyring = Keyring(
         database,
-        sealer=Sealer(await _secret_key(settings)),
+        sealer=Sealer(await Pool("secret_key", 1).run(secret_key, settings)),
         algorithm=access.token_algorithm,
         rotation_s=access.key_rotation_s,
         token_lifetime_s=access.token_lifetime_s,
@@ -209,12 +208,6 @@ async def _assemble(
         pulse=pulse,
         lane=lane,
     )
-
-
-async def _secret_key(settings: Settings) -> bytes:
-    if settings.access.secret_key is not None:
-        return key_from_setting(settings.access.secret_key.get_secret_value())
-    return await Pool("secret_key", 1).run(load_or_create_key, settings.storage.data / "secret.key")
 
 
 def _sweep_settings(settings: Settings) -> SweepSettings:

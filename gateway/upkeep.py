@@ -20,7 +20,8 @@ _HOT_SET_S: Final = 60.0
 """Between two looks at the room of a hot set; one worker of the machine does it, the others find it locked."""
 _STRAY_S: Final = 6 * 3600.0
 """What nobody's row knows of stays this long: the row that will is written seconds after it, minutes in an outage."""
-_SWEEP_S: Final = 3000.0
+SWEEP_S: Final = 3000.0
+"""For one sweep: each removal in a bucket is two requests, and what is left is for the next."""
 _SCRUB_S: Final = 86400.0
 _log = get_logger(__name__)
 
@@ -48,7 +49,7 @@ def store_jobs(settings: Settings, database: Database, stores: Stores, *, clock:
                 settings.garbage.interval_s,
                 partial(_sweep_strays, name, bucket),
                 alone=True,
-                deadline_s=_SWEEP_S,
+                deadline_s=SWEEP_S,
             )
             for name, bucket in stores.buckets.items()
         ),

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway.access.sealing import OtherSecretKey, SealBroken, Sealer
 from gateway.logs import get_logger
-from storage import Database, SigningKeyRecord, Transaction, Unavailable
+from storage import Database, SigningKeyRecord, StorageError, Transaction, Unavailable
 from storage.metadata import signing_keys
 
 Algorithm: TypeAlias = Literal["HS256", "ES256"]
@@ -40,13 +40,15 @@ LEEWAY_S: Final = 30
 
 _KEPT_LONGER_S: Final = 60  # a key outlives its last token by the leeway and some
 _RELOAD_PAUSE_S: Final = 5.0  # a flood of invented key ids costs one read per pause (security row T3)
+_FAILED_PAUSE_S: Final = 1.0  # and while reading fails, one try per second
 _MAX_KID_CHARS: Final = 64
 _HS256_BYTES: Final = 32
 _COLUMN: Final = "signing_keys.sealed_key"
 _DIFFERS: Final = (
     "another secret key than the one at hand seals the signing keys in the database: give every replica the same, in "
     "access.secret_key or as the file secret.key in its data directory, which the first replica made. If that key is "
-    "lost, `DELETE FROM signing_keys` in the database ends all tokens that were given out, and makes this key the one"
+    "lost: with all replicas stopped, `DELETE FROM signing_keys` in the database ends all tokens that were given out, "
+    "and the key of the replica that starts first becomes the one"
 )
 _log = get_logger(__name__)
 
@@ -80,8 +82,11 @@ class Key:
         return self.private if isinstance(self.private, bytes) else self.private.public_key()
 
 
-class SecretKeyDiffers(ValueError):
-    """Another secret key seals the database's signing keys than the one at hand. The message says what to do."""
+class SecretKeyDiffers(Unavailable):
+    """Another secret key seals the database's signing keys than the one at hand. The message says what to do.
+
+    While it lasts, tokens of other replicas cannot be judged here, which is trouble of ours: 503, never 401.
+    """
 
 
 class Keyring:
@@ -114,6 +119,7 @@ class Keyring:
         self._unreadable: frozenset[str] = frozenset()
         self._reloading = trio.Lock()
         self._reloaded_at = float("-inf")
+        self._failed_at = float("-inf")
         self.reloads = 0
         """How often unknown key ids made us look into the database, for metrics."""
         self.withdrawn = 0
@@ -151,7 +157,8 @@ class Keyring:
     async def find_or_reload(self, kid: str) -> Key | None:
         """As `find`, but look into the database for an unknown id, at most once per `_RELOAD_PAUSE_S`.
 
-        Raises storage errors: a key that could not be looked up is not an unknown key.
+        Raises storage errors: a key that could not be looked up is not an unknown key. For `_FAILED_PAUSE_S` after that
+        it raises `Unavailable` without trying.
         """
         if len(kid) > _MAX_KID_CHARS:
             return None
@@ -159,10 +166,19 @@ class Keyring:
             return key
         async with self._reloading:  # held over the read: whoever waits profits from it instead of repeating it
             if self._reloaded_at + _RELOAD_PAUSE_S <= trio.current_time():
-                await self._load()
-                self._reloaded_at = trio.current_time()
-                self.reloads += 1
+                await self._reload()
         return self.find(kid)
+
+    async def _reload(self) -> None:
+        if trio.current_time() < self._failed_at + _FAILED_PAUSE_S:
+            raise Unavailable("the keys that sign tokens could not be read a moment ago")
+        try:
+            await self._load()
+        except StorageError:
+            self._failed_at = trio.current_time()
+            raise
+        self._reloaded_at = trio.current_time()
+        self.reloads += 1
 
     def jwks(self) -> dict[str, list[Jwk]]:
         """The public keys (RFC 7517) that others can verify our tokens with; HS256 keys are nobody else's business."""

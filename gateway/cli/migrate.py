@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -15,6 +16,9 @@ from gateway.cli.session import perform, require_installation
 from gateway.config import Settings
 from gateway.installation import database_of
 from storage import LostBlob, Move, MoveTotals, Pool
+
+
+_PARALLEL: Final = 4
 
 
 @click.command("migrate", cls=Command)
@@ -35,14 +39,12 @@ from storage import LostBlob, Move, MoveTotals, Pool
 @click.option(
     "--parallel",
     type=click.IntRange(1, 64),
-    default=4,
-    show_default=True,
     metavar="N",
-    help="With --to: blobs copied at once.",
+    help=f"With --to: blobs copied at once; default {_PARALLEL}.",
 )
 @with_settings
 def command(
-    *, target: Path | None, verify: bool, replace: bool, keep_blobs: bool, parallel: int, settings: Settings
+    *, target: Path | None, verify: bool, replace: bool, keep_blobs: bool, parallel: int | None, settings: Settings
 ) -> None:
     """Bring the database to this version, or move the whole installation elsewhere.
 
@@ -67,8 +69,8 @@ def command(
       sluice migrate --config /etc/sluice-cluster.toml --to /etc/sluice-single.toml --verify
     """
     if target is None:
-        if verify or replace or keep_blobs:
-            raise click.UsageError("--verify, --replace and --keep-blobs go with --to")
+        if verify or replace or keep_blobs or parallel is not None:
+            raise click.UsageError("--verify, --replace, --keep-blobs and --parallel go with --to")
         _migrate(settings)
         return
     new = load_new(target)
@@ -78,7 +80,7 @@ def command(
             f"storage {', '.join(shared)} lies in the same place in both: give the new one a place of its own, "
             "or leave the bytes there with --keep-blobs"
         )
-    totals = _move(settings, new, shared=shared, verify=verify, replace=replace, parallel=parallel)
+    totals = _move(settings, new, shared=shared, verify=verify, replace=replace, parallel=parallel or _PARALLEL)
     _tell(totals)
 
 

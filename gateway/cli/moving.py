@@ -9,13 +9,11 @@ from pathlib import Path
 
 import click
 
-from gateway.access.sealing import key_from_setting, load_or_create_key
+from gateway.access.secret_key import carry_secret_key, present_secret_key
 from gateway.cli.session import require_installation, require_schema
 from gateway.config import ConfigInvalid, DirectoryStorage, S3Storage, Settings, load
 from gateway.installation import database_of, open_stores
 from storage import Installation
-
-_KEY_FILE = "secret.key"
 
 
 def load_new(file: Path) -> Settings:
@@ -72,24 +70,15 @@ def carry_key(old: Settings, new: Settings) -> str | None:
     Blocks. Without the same key, what the old one signed and sealed is of no use to the new one. Raises OSError, and
     ValueError for a key that cannot be used.
     """
-    key = _key(old)
+    key = present_secret_key(old)
     if key is None:
         return "the old installation has no secret key: tokens that it gave out end with the move"
-    if (present := _key(new)) is None:
-        present = load_or_create_key(new.storage.data / _KEY_FILE, key=key)
-    if present == key:
+    if carry_secret_key(new, key) == key:
         return None
     return (
         "the new installation has another secret key: signing keys are left behind, so that tokens which were given "
         "out end with the move; clients fetch new ones by themselves"
     )
-
-
-def _key(settings: Settings) -> bytes | None:
-    if settings.access.secret_key is not None:
-        return key_from_setting(settings.access.secret_key.get_secret_value())
-    file = settings.storage.data / _KEY_FILE
-    return load_or_create_key(file) if file.exists() else None
 
 
 def _database(settings: Settings) -> str:

@@ -14,6 +14,7 @@ from gateway.access.errors import InvalidToken
 from gateway.access.keyring import PUBLISH_AHEAD_S, REFRESH_INTERVAL_S, Keyring, SecretKeyDiffers
 from gateway.access.principal import ANONYMOUS
 from gateway.access.sealing import Sealer
+from gateway.edge.failures import translate
 from storage import Database, SigningKeyRecord, SqliteDatabase, Transaction, Unavailable
 from storage.metadata import signing_keys
 from tests.gateway.access.house import DAY, SECRET_KEY, START, Clock, House
@@ -237,6 +238,36 @@ async def test_a_key_that_could_not_be_looked_up_is_not_unknown(house: House) ->
 
     with pytest.raises(Unavailable):
         await house.keyring.find_or_reload("from-elsewhere")
+
+
+async def test_while_reading_fails_it_is_tried_once_a_second(
+    house: House, autojump_clock: trio.testing.MockClock
+) -> None:
+    """T3: a flood of invented ids does not become a flood on a database in trouble, and none of them is called bad."""
+    await house.database.aclose()
+    with pytest.raises(Unavailable, match="closed|not open"):
+        await house.keyring.find_or_reload("first")
+    for number in range(1000):
+        with pytest.raises(Unavailable, match="a moment ago"):
+            await house.keyring.find_or_reload(f"invented-{number}")
+    await trio.sleep(1)
+
+    with pytest.raises(Unavailable, match="closed|not open"):
+        await house.keyring.find_or_reload("last")
+    assert house.keyring.reloads == 0
+
+
+async def test_a_replica_with_another_secret_key_is_trouble_of_ours(database: Database, clock: Clock) -> None:
+    """It came while this one runs: its tokens cannot be judged here, which is 503 and says when rows may be removed."""
+    ours = ring(database, clock, SECRET_KEY, is_shared=True)
+    await ours.refresh()
+    await database.transaction(signing_keys.delete_expired, START + 1000 * DAY)
+    await ring(database, clock, b"x" * 32, is_shared=True).refresh()
+
+    with pytest.raises(SecretKeyDiffers, match="with all replicas stopped") as caught:
+        await ours.find_or_reload((await _rows(database))[0].kid)
+
+    assert translate(caught.value, request_id="r").status == 503
 
 
 @pytest.mark.parametrize("kid", ["k" * 1_000_000, "../../dev/null", "' OR 1=1 --", ""])

@@ -175,7 +175,9 @@ def test_a_storage_that_is_not_configured_is_named(old: Sluice, new: New, tmp_pa
 
 def test_options_of_a_move_are_refused_without_one(sluice: Sluice) -> None:
     """They would promise something that does not happen."""
-    assert [sluice("migrate", option).code for option in ("--verify", "--replace", "--keep-blobs")] == [2, 2, 2]
+    options = (["--verify"], ["--replace"], ["--keep-blobs"], ["--parallel", "2"])
+
+    assert [sluice("migrate", *option).code for option in options] == [2, 2, 2, 2]
 
 
 def test_mistakes_in_the_new_configuration_are_told(sluice: Sluice, new: New) -> None:
