@@ -1,11 +1,12 @@
 """What the edge knows of a request before any endpoint sees it (`Visit`), and what the guard made of it (`Call`)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.access.actions import Action
 from gateway.access.principal import Principal
+from gateway.access.rights import rights
 from gateway.edge.address import External
-from storage import RepositoryRecord
+from storage import RepositoryRecord, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,21 @@ class Visit:
     def realm(self) -> str:
         """Where this client gets tokens: on the very host that it spoke to (row CH-12)."""
         return self.external.url("/v2/token")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for repositories that look further than the one that was asked (`repositories.contract.Caller`)."""
+
+    principal: Principal
+
+    def may_pull(self, tx: Transaction, repository: RepositoryRecord) -> bool:
+        """Whether the account itself may read there, whatever door its registry token names."""
+        return Action.PULL in rights(tx, replace(self.principal, token_access=None), repository, None)
+
+    def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
+        """Whether the account itself may write there."""
+        return Action.PUSH in rights(tx, replace(self.principal, token_access=None), repository, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +57,8 @@ class Call:
     def account_id(self) -> int | None:
         """The caller's account; None for anonymous callers."""
         return self.principal.account.id if self.principal.account else None
+
+    @property
+    def caller(self) -> Caller:
+        """The same, for repositories."""
+        return Caller(self.principal)

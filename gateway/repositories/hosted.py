@@ -20,7 +20,8 @@ from gateway.oci.errors import (
 )
 from gateway.oci.manifest import Descriptor, Manifest
 from gateway.oci.names import Tag
-from gateway.repositories.contract import AdmitDelete, AdmitTag, Confirm, Push
+from gateway.oci.referrers import Referrer
+from gateway.repositories.contract import AdmitDelete, AdmitTag, Confirm, FoundManifest, Push, TagPage
 from storage import (
     BlobReader,
     BlobUnknown,
@@ -64,12 +65,12 @@ class HostedRepository:
 
     # --- reading ------------------------------------------------------------------------------------------------
 
-    async def manifest(self, image: str, reference: Tag | Digest) -> Document:
+    async def manifest(self, image: str, reference: Tag | Digest) -> FoundManifest:
         """See `contract.Repository.manifest`."""
         document = await self._database.read(_read_manifest, self._record.id, image, reference)
         if document is None:
             raise self._manifest_unknown(image, reference)
-        return document
+        return FoundManifest(document)
 
     async def find_blob(self, image: str, digest: Digest) -> FoundBlob:
         """See `contract.Repository.find_blob`."""
@@ -85,7 +86,7 @@ class HostedRepository:
         """See `contract.Repository.open_blob`."""
         return self._content.open(found, span)
 
-    async def tags(self, image: str, *, after: str, limit: int) -> list[str]:
+    async def tags(self, image: str, *, after: str, limit: int) -> TagPage:
         """See `contract.Repository.tags`."""
 
         def page(tx: Transaction) -> list[str] | None:
@@ -95,7 +96,7 @@ class HostedRepository:
         names = await self._database.survey(page)
         if names is None:
             raise name_unknown(image)
-        return names
+        return TagPage(names)
 
     async def referrers(
         self,
@@ -105,7 +106,7 @@ class HostedRepository:
         artifact_type: str | None,
         after: str,
         limit: int,
-        build: Callable[[Iterator[ManifestRecord]], T],
+        build: Callable[[Iterator[Referrer]], T],
     ) -> T:
         """See `contract.Repository.referrers`."""
 
@@ -113,9 +114,8 @@ class HostedRepository:
             found = images.find(tx, self._record.id, image)
             if found is None:
                 return build(iter(()))
-            return build(
-                manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
-            )
+            rows = manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
+            return build(map(referrer_of, rows))
 
         return await self._database.survey(page)
 
@@ -199,6 +199,17 @@ class HostedRepository:
 
     def _manifest_unknown(self, image: str, reference: Tag | Digest) -> RegistryError:
         return manifest_unknown(image, reference.name if isinstance(reference, Tag) else str(reference))
+
+
+def referrer_of(row: ManifestRecord) -> Referrer:
+    """A stored manifest as it is listed."""
+    return Referrer(
+        media_type=row.media_type,
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        artifact_type=row.artifact_type,
+        annotations=json.loads(row.annotations) if row.annotations else {},
+    )
 
 
 def _read_manifest(tx: Transaction, repository_id: int, image: str, reference: Tag | Digest) -> Document | None:

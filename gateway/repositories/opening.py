@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-from gateway.repositories.contract import Repository
+from gateway.repositories.contract import Caller, OpenRepository, Repository
 from gateway.repositories.hosted import HostedRepository
 from storage import Content, Database, RepositoryRecord, Unavailable
 
-OpenRepository = Callable[[RepositoryRecord], Repository]
+__all__ = ["OpenRepository", "opener"]
 
 
 def opener(*, database: Database, content: Content, clock: Callable[[], float]) -> OpenRepository:
     """The function that opens repositories for one process."""
 
-    def open_repository(record: RepositoryRecord) -> Repository:
+    def open_repository(record: RepositoryRecord, caller: Caller) -> Repository:  # noqa: ARG001 - virtual ones ask it
         match record.repository_type:
             case "hosted":
                 return HostedRepository(record, database=database, content=content, clock=clock)

@@ -38,6 +38,17 @@ def content_headers(digest: Digest) -> dict[str, str]:
     return {"Docker-Content-Digest": str(digest), "ETag": etag(digest)}
 
 
+def staleness(warning: str | None, age_s: int | None) -> dict[str, str]:
+    """The fields of an answer that may be out of date (row PX-05; RFC 7234, 5.5: 299 is "miscellaneous, persistent").
+
+    Nothing where there is no warning.
+    """
+    if warning is None:
+        return {}
+    text = ascii(warning)[1:-1].replace('"', "'")
+    return {"Warning": f'299 - "{text}"', "Age": str(max(age_s or 0, 0))}
+
+
 def created(location: str, digest: Digest, headers: Mapping[str, str] | None = None) -> Response:
     """201: the content is durable and can be pulled at `location`."""
     return empty(201, {"Location": location, "Docker-Content-Digest": str(digest), **(headers or {})})

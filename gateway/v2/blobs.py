@@ -3,9 +3,10 @@
 Whole, a range, or several ranges; never more than a chunk in memory.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -18,12 +19,14 @@ from gateway.edge.streams import ChunkSource, blob_response
 from gateway.oci import paths
 from gateway.oci.errors import unsupported
 from gateway.oci.names import parse_digest
-from gateway.repositories.contract import Repository, WritableRepository
+from gateway.repositories.contract import ArrivingBlob, WritableRepository
 from gateway.v2.answers import content_headers, empty
 from gateway.v2.lane import Lesson
 from gateway.v2.plans import KnownBlob, Plan, wishes_of
 from gateway.v2.services import V2
-from storage import FoundBlob, OpenFile, Span
+from storage import BlobReader, OpenFile, Span
+
+_OpenSpan = Callable[[Span], AbstractAsyncContextManager[BlobReader]]
 
 # A blob is whatever somebody pushed; a browser must not run it under our name (security row C11).
 _HEADERS: Final = {
@@ -37,36 +40,39 @@ _HEADERS: Final = {
 async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:
     """The blob or the ranges asked for, or where they are; 304 if the client has it (rows BG-01 to BG-08)."""
     digest = parse_digest(target.digest_text)
-    repository = v2.open_repository(call.repository)
+    repository = v2.open_repository(call.repository, call.caller)
     found = await repository.find_blob(call.image, digest)
     known = KnownBlob(digest, found.size_bytes)
     plan = known.plan(wishes_of(request.method, request.scope["headers"]))
     pulled = Pulled(Kind.BLOB, call.repository.id, call.image, target.digest_text, digest, call.account_id)
+    if isinstance(found, ArrivingBlob):
+        v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=None))
+        return _answer(plan, content_headers(digest) | _HEADERS, found.open)
     elsewhere = await v2.redirects.answer(call, found, plan, method=request.method, pulled=pulled)
     if elsewhere is not None:
         return elsewhere  # the lane learns nothing: each address is made anew, and for this client
     image_id = None if v2.redirects.look_at_clients(call, found) else found.image_id  # None: nothing is learned
     v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=image_id, blob=found))
-    return _answer(plan, content_headers(digest) | _HEADERS, repository, found)
+    return _answer(plan, content_headers(digest) | _HEADERS, partial(repository.open_blob, found))
 
 
 async def delete(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """Take this image's right to the blob away; others keep theirs (rows DL-05, DL-06)."""
     digest = parse_digest(target.digest_text)
-    repository = v2.open_repository(call.repository)
+    repository = v2.open_repository(call.repository, call.caller)
     if not isinstance(repository, WritableRepository):
         raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
     await repository.delete_blob(call.image, digest)
     return empty(202)
 
 
-def _answer(plan: Plan, headers: dict[str, str], repository: Repository, found: FoundBlob) -> Response:
+def _answer(plan: Plan, headers: dict[str, str], open_span: _OpenSpan) -> Response:
     if plan.status == HTTPStatus.NOT_MODIFIED or plan.content_type is None:
         return empty(plan.status, headers)
     if plan.content_range is not None:
         headers["Content-Range"] = plan.content_range
     return blob_response(
-        _source(plan, repository, found),
+        _source(plan, open_span),
         size_bytes=plan.size_bytes,
         content_type=plan.content_type,
         status=plan.status,
@@ -74,20 +80,19 @@ def _answer(plan: Plan, headers: dict[str, str], repository: Repository, found: 
     )
 
 
-def _source(plan: Plan, repository: Repository, found: FoundBlob) -> AbstractAsyncContextManager[ChunkSource]:
+def _source(plan: Plan, open_span: _OpenSpan) -> AbstractAsyncContextManager[ChunkSource]:
     match plan.body:
         case (Span() as only,):
-            return repository.open_blob(found, only)
+            return open_span(only)
         case parts:
-            return nullcontext(_Parts(repository, found, parts))
+            return nullcontext(_Parts(open_span, parts))
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """Several spans as one body; each is opened when its turn comes."""
 
-    repository: Repository
-    found: FoundBlob
+    open_span: _OpenSpan
     parts: tuple[bytes | Span, ...]
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -96,7 +101,7 @@ class _Parts:
             if isinstance(part, bytes):
                 yield part
                 continue
-            async with self.repository.open_blob(self.found, part) as reader:
+            async with self.open_span(part) as reader:
                 async for chunk in reader.chunks():
                     yield chunk  # noqa: ASYNC119  # whoever sends the answer closes it
 
@@ -106,7 +111,7 @@ class _Parts:
             if isinstance(part, bytes):
                 yield part
                 continue
-            async with self.repository.open_blob(self.found, part) as reader:
+            async with self.open_span(part) as reader:
                 if reader.file is not None:
                     yield reader.file  # noqa: ASYNC119  # as above
                     continue

@@ -1,9 +1,10 @@
 """The fast lane: a memo of answers that the application gave to pulls, replayed while they would come out the same.
 
 It decides nothing. An answer is found by everything of a request that the application's decision reads (`_key`), and
-replayed as long as the caller's authentication has not run out and none of the scopes that the decision depended on has
-changed in the database, which is asked anew each time, over all processes. What is not known here gives None, and the
-application is asked; only answers that grant are learned, so whoever is refused always meets the application.
+replayed as long as the caller's authentication, and what the answer itself says of its end, have not run out and none
+of the scopes that the decision depended on has changed in the database, which is asked anew each time, over all
+processes. What is not known here gives None, and the application is asked; only answers that grant are learned, so
+whoever is refused always meets the application.
 
 Where changes by other processes are told of a little late (`Changes.exact`), answers to pulls by tag are not learned
 unless the operator allows it. While such a database is away, pulls by digest go on for a while on what was last
@@ -61,7 +62,8 @@ class Lesson:
     """What an answer of the application was made of.
 
     `image_id` is where it was found, None for what depends on more than the lane looks at; `blob` what was found of a
-    blob. `content` is a manifest's bytes, None for what must not be held.
+    blob. `content` is a manifest's bytes, None for what must not be held. From the Unix second `fresh_until` on the
+    application may answer otherwise although nothing has changed here: a tag of another registry is asked for again.
     """
 
     pulled: Pulled
@@ -70,6 +72,7 @@ class Lesson:
     image_id: int | None
     blob: FoundBlob | None = None
     content: bytes | None = None
+    fresh_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ class _Memo:
         self.seen = seen
         self.scopes = _scopes(lesson)
         self.valid_until = lesson.principal.valid_until
+        if lesson.fresh_until is not None:
+            self.valid_until = min(self.valid_until, lesson.fresh_until)
         self.credential_id = lesson.principal.credential_id if lesson.principal.came_by_secret else None
         self.pulled = lesson.pulled
         self.is_by_digest = _is_by_digest(lesson.pulled)

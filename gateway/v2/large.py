@@ -57,7 +57,7 @@ class LargeManifests:
         self, repository: Repository, image: str, digest: Digest, size_bytes: int
     ) -> AsyncIterator["_Whole"]:
         async with self.room(size_bytes):
-            yield _Whole((await repository.manifest(image, digest)).content)
+            yield _Whole((await repository.manifest(image, digest)).document.content)
 
 
 @dataclass(frozen=True, slots=True)

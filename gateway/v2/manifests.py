@@ -19,8 +19,8 @@ from gateway.oci.manifest import Manifest, parse
 from gateway.oci.names import Tag, parse_digest, parse_reference
 from gateway.oci.strict_json import LARGE_BYTES
 from gateway.policy.immutability import Move, admit_delete, admit_move
-from gateway.repositories.contract import AdmitTag, Push, WritableRepository
-from gateway.v2.answers import content_headers, created, empty, entity
+from gateway.repositories.contract import AdmitTag, FoundManifest, Push, WritableRepository
+from gateway.v2.answers import content_headers, created, empty, entity, staleness
 from gateway.v2.lane import Lesson
 from gateway.v2.large import LARGE_BYTES as LARGE_MANIFEST_BYTES
 from gateway.v2.plans import KnownManifest, wishes_of
@@ -37,17 +37,19 @@ _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 async def get(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:
     """The manifest's exact bytes, whatever Range says; 304 if the client has them (rows MG-01 to MG-14)."""
     reference = parse_reference(target.reference_text, writing=False)
-    repository = v2.open_repository(call.repository)
-    document = await repository.manifest(call.image, reference)
+    repository = v2.open_repository(call.repository, call.caller)
+    found = await repository.manifest(call.image, reference)
+    document = found.document
     by_tag = isinstance(reference, Tag)
     if by_tag and not accepts(request.headers.getlist("Accept"), document.media_type):
         raise manifest_unknown(
             call.name, target.reference_text, reason=f"it has type {document.media_type}, which Accept does not list"
         )
     headers = content_headers(document.digest) | {"Cache-Control": "no-cache" if by_tag else _IMMUTABLE}
+    headers |= staleness(found.warning, found.age_s)
     known = KnownManifest(document.digest, document.media_type, document.size_bytes)
     plan = known.plan(wishes_of(request.method, request.scope["headers"]))
-    v2.lane.witness(request, _lesson(call, target, document, known))
+    v2.lane.witness(request, _lesson(call, target, found, known))
     if plan.status == HTTPStatus.NOT_MODIFIED:
         return empty(plan.status, headers)
     if document.size_bytes >= LARGE_MANIFEST_BYTES:
@@ -55,13 +57,15 @@ async def get(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
     return entity(document.content, document.media_type, headers)
 
 
-def _lesson(call: Call, target: paths.Manifest, document: Document, known: KnownManifest) -> Lesson:
+def _lesson(call: Call, target: paths.Manifest, found: FoundManifest, known: KnownManifest) -> Lesson:
     """What the lane may learn from this answer; large manifests are held by nobody."""
+    document = found.document
     pulled = Pulled(
         Kind.MANIFEST, call.repository.id, call.image, target.reference_text, document.digest, call.account_id
     )
     content = document.content if document.size_bytes < LARGE_MANIFEST_BYTES else None
-    return Lesson(pulled, call.principal, known, image_id=document.image_id, content=content)
+    image_id = document.image_id if found.depends_on_rows and found.warning is None else None
+    return Lesson(pulled, call.principal, known, image_id=image_id, content=content, fresh_until=found.fresh_until)
 
 
 async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:
@@ -102,7 +106,7 @@ async def delete(v2: V2, call: Call, target: paths.Manifest, request: Request) -
 
 
 def _writable(v2: V2, call: Call) -> WritableRepository:
-    repository = v2.open_repository(call.repository)
+    repository = v2.open_repository(call.repository, call.caller)
     if not isinstance(repository, WritableRepository):
         raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
     return repository

@@ -1,6 +1,5 @@
 """Referrers: the manifests whose subject is a digest (rows RF). Always 200 to who may pull, also for the unknown."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,7 @@ from gateway.oci.names import parse_digest
 from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
 from gateway.v2.answers import entity
 from gateway.v2.services import V2
-from storage import Digest, ManifestRecord
+from storage import Digest
 
 # One page is at most 4 MiB of JSON (row RF-10) and this many rows: with 4 KiB of annotations each they fill it.
 _ROWS: Final = 1000
@@ -26,14 +25,14 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
     """An index of descriptors, filtered by artifact type if asked, with a Link to the rest if it is very long."""
     subject = parse_digest(target.digest_text)
     wanted = request.args.get("artifactType")
-    repository = v2.open_repository(call.repository)
+    repository = v2.open_repository(call.repository, call.caller)
     page = await repository.referrers(
         call.image,
         subject,
         artifact_type=wanted,
         after=cursor(request.args.get("last")),
         limit=_ROWS + 1,
-        build=lambda rows: _page(rows, limit_bytes=v2.limits.manifest_bytes),
+        build=lambda found: _page(found, limit_bytes=v2.limits.manifest_bytes),
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}
     if page.next_after is not None:
@@ -51,25 +50,15 @@ class _Page:
     next_after: Digest | None
 
 
-def _page(rows: Iterator[ManifestRecord], *, limit_bytes: int) -> _Page:
-    """The first page of the rows; takes only as many as fit, one more, and no more than `_ROWS` + 1."""
+def _page(found: Iterator[Referrer], *, limit_bytes: int) -> _Page:
+    """The first page of them; takes only as many as fit, one more, and no more than `_ROWS` + 1."""
     read: list[Digest] = []
 
     def referrers() -> Iterator[Referrer]:
-        for row in islice(rows, _ROWS):
-            read.append(row.digest)
-            yield _referrer(row)
+        for each in islice(found, _ROWS):
+            read.append(each.digest)
+            yield each
 
     body, shown = build_page(referrers(), limit_bytes=limit_bytes)
-    more = shown < len(read) or next(rows, None) is not None
+    more = shown < len(read) or next(found, None) is not None
     return _Page(body, read[shown - 1] if more else None)
-
-
-def _referrer(row: ManifestRecord) -> Referrer:
-    return Referrer(
-        media_type=row.media_type,
-        digest=row.digest,
-        size_bytes=row.size_bytes,
-        artifact_type=row.artifact_type,
-        annotations=json.loads(row.annotations) if row.annotations else {},
-    )

@@ -241,5 +241,5 @@ def _account(call: Call) -> int:
 
 
 def _require_writable(v2: V2, call: Call) -> None:
-    if not isinstance(v2.open_repository(call.repository), WritableRepository):
+    if not isinstance(v2.open_repository(call.repository, call.caller), WritableRepository):
         raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))

@@ -12,6 +12,7 @@ import trio
 from gateway.access.principal import ANONYMOUS
 from gateway.app import Services, build, open_services, running, worker_jobs
 from gateway.config import Settings
+from gateway.edge.call import Caller
 from gateway.oci.errors import RegistryError
 from gateway.repositories.hosted import HostedRepository
 from storage import Digest, Transaction, Unavailable
@@ -269,7 +270,7 @@ async def test_what_is_deleted_or_abandoned_waits_as_long_as_set(data_directory:
         digest = Digest.of(await registry.push_image("v1"))
         place = await registry.services.database.read(repositories.find, *REPOSITORY.split("/"))
         assert place is not None
-        hosted = registry.services.open_repository(place)
+        hosted = registry.services.open_repository(place, Caller(ANONYMOUS))
         assert isinstance(hosted, HostedRepository)
         session = (await registry.ask("POST", f"/v2/{NAME}/blobs/uploads/")).headers["location"]
 

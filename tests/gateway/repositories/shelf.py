@@ -10,7 +10,7 @@ from gateway.oci.manifest import parse
 from gateway.oci.names import Tag
 from gateway.repositories.contract import AdmitDelete, AdmitTag, Push
 from gateway.repositories.hosted import HostedRepository
-from storage import Digest, Document, RepositoryRecord, Span, TagRecord
+from storage import Digest, Document, RepositoryRecord, Span, TagRecord, Transaction
 from tests.served import image_manifest
 from tests.storage.place import read
 from tests.storage.scene import Scene
@@ -20,6 +20,26 @@ LAYER = b"some layer"
 IMAGE = image_manifest(CONFIG, LAYER)
 PUSHER = 1
 """The account of a scene; its first, so it has this id."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A caller who may read and write the repositories with these ids, and no other."""
+
+    reads: frozenset[int] = frozenset()
+    writes: frozenset[int] = frozenset()
+
+    def may_pull(self, tx: Transaction, repository: RepositoryRecord) -> bool:
+        """See `contract.Caller`."""
+        return repository.id in self.reads
+
+    def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
+        """See `contract.Caller`."""
+        return repository.id in self.writes
+
+
+NOBODY = Holder()
+"""Who may nothing anywhere else."""
 
 
 def allow_tag(tag: TagRecord | None, name: str) -> None:
@@ -84,7 +104,7 @@ class Shelf:
     async def at(self, reference: str | Digest, *, image: str = "app") -> Digest:
         """What a tag or digest leads to."""
         found = reference if isinstance(reference, Digest) else Tag(reference)
-        return (await self.hosted.manifest(image, found)).digest
+        return (await self.hosted.manifest(image, found)).document.digest
 
     async def pull(self, digest: Digest, *, image: str = "app") -> bytes:
         """A blob's bytes, through the repository."""
@@ -92,6 +112,6 @@ class Shelf:
         async with self.hosted.open_blob(found, Span(0, found.size_bytes)) as reader:
             return await read(reader)
 
-    async def tags(self, *, image: str = "app", after: str = "", limit: int = 100) -> list[str]:
+    async def tags(self, *, image: str = "app", after: str = "", limit: int = 100) -> Sequence[str]:
         """A page of tags."""
-        return await self.hosted.tags(image, after=after, limit=limit)
+        return (await self.hosted.tags(image, after=after, limit=limit)).names

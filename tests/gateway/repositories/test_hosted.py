@@ -10,8 +10,9 @@ import trio
 
 from gateway.oci.errors import Code, RegistryError, denied
 from gateway.oci.names import Tag
-from gateway.repositories.contract import WritableRepository
-from storage import Digest, Document, ManifestRecord, Span, TagRecord, Transaction, Unavailable
+from gateway.oci.referrers import Referrer
+from gateway.repositories.contract import FoundManifest, WritableRepository
+from storage import Digest, Document, Span, TagRecord, Transaction, Unavailable
 from storage.metadata import images, manifests, tags
 from tests.gateway.repositories.shelf import (
     CONFIG,
@@ -52,7 +53,7 @@ async def test_a_manifest_comes_back_as_it_was(shelf: Shelf) -> None:
     digest = await shelf.image("v1", "latest")
 
     for reference in (Tag("v1"), Tag("latest"), digest):
-        assert await shelf.hosted.manifest("app", reference) == Document(digest, OCI_MANIFEST, IMAGE)
+        assert await shelf.hosted.manifest("app", reference) == FoundManifest(Document(digest, OCI_MANIFEST, IMAGE))
 
 
 async def test_everything_that_is_missing_is_named(shelf: Shelf) -> None:
@@ -323,7 +324,7 @@ async def test_referrers_by_digest_and_type_in_pages(shelf: Shelf) -> None:
 
     rows = await _referrers_of(shelf, ABSENT)
     assert [row.digest for row in rows] == made
-    assert sorted(json.loads(row.annotations)["n"] for row in rows) == ["0", "1", "2"]
+    assert sorted(row.annotations["n"] for row in rows) == ["0", "1", "2"]
     assert len(await _referrers_of(shelf, ABSENT, artifact_type="sbom")) == 2
     page = await _referrers_of(shelf, ABSENT, after=str(made[0]), limit=1)
     assert [row.digest for row in page] == [made[1]]
@@ -335,7 +336,7 @@ async def test_a_page_of_referrers_is_built_off_the_loop(shelf: Shelf) -> None:
     """Megabytes of annotations are made into a page in a thread, for unknown images too; the others go on."""
     await shelf.image()
 
-    def build(rows: Iterator[ManifestRecord]) -> tuple[int, int]:
+    def build(rows: Iterator[Referrer]) -> tuple[int, int]:
         return threading.get_ident(), len(list(rows))
 
     for image in ("app", "never"):

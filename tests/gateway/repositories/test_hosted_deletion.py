@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.oci.errors import Code, RegistryError, denied
-from storage import Digest, ManifestRecord
+from storage import Digest
 from tests.gateway.repositories.shelf import CONFIG, IMAGE, LAYER, Shelf, refused
 from tests.served import OCI_MANIFEST, image_index, image_manifest
 
@@ -77,7 +77,7 @@ async def test_a_deletion_can_be_undone(shelf: Shelf) -> None:
     assert sorted(await shelf.hosted.restore_manifest("app", digest)) == ["v1", "v2"]
 
     assert await shelf.tags() == ["v1", "v2"]
-    assert (await shelf.hosted.manifest("app", digest)).content == IMAGE
+    assert (await shelf.hosted.manifest("app", digest)).document.content == IMAGE
     await refused(Code.MANIFEST_UNKNOWN, shelf.hosted.restore_manifest("app", digest))
 
 
@@ -143,7 +143,7 @@ async def test_a_deleted_referrer_is_not_listed(shelf: Shelf) -> None:
     about = {"mediaType": OCI_MANIFEST, "digest": str(subject), "size": len(IMAGE)}
     referrer = await shelf.put(image_manifest(CONFIG, subject=about))
 
-    async def listed() -> list[ManifestRecord]:
+    async def listed() -> list[Referrer]:
         return await shelf.hosted.referrers("app", subject, artifact_type=None, after="", limit=10, build=list)
 
     await shelf.delete(subject)

@@ -7,7 +7,7 @@ import pytest
 from gateway.repositories.contract import WritableRepository
 from gateway.repositories.opening import opener
 from storage import Unavailable
-from tests.gateway.repositories.shelf import IMAGE, Shelf
+from tests.gateway.repositories.shelf import IMAGE, NOBODY, Shelf
 
 
 async def test_a_hosted_row_opens_a_hosted_repository(shelf: Shelf) -> None:
@@ -16,11 +16,11 @@ async def test_a_hosted_row_opens_a_hosted_repository(shelf: Shelf) -> None:
     open_repository = opener(database=scene.database, content=scene.content, clock=scene.clock)
     digest = await shelf.image("v1")
 
-    opened = open_repository(shelf.record)
+    opened = open_repository(shelf.record, NOBODY)
 
     assert isinstance(opened, WritableRepository)
     assert opened.record is shelf.record
-    assert (await opened.manifest("app", digest)).content == IMAGE
+    assert (await opened.manifest("app", digest)).document.content == IMAGE
 
 
 async def test_a_type_of_a_newer_version_is_trouble_of_ours(shelf: Shelf) -> None:
@@ -29,4 +29,4 @@ async def test_a_type_of_a_newer_version_is_trouble_of_ours(shelf: Shelf) -> Non
     open_repository = opener(database=scene.database, content=scene.content, clock=scene.clock)
 
     with pytest.raises(Unavailable, match=r"common/hosted .*'teleport': upgrade Sluice"):
-        open_repository(dataclasses.replace(shelf.record, repository_type="teleport"))
+        open_repository(dataclasses.replace(shelf.record, repository_type="teleport"), NOBODY)

@@ -10,9 +10,9 @@ import pytest
 from gateway.access.actions import Action
 from gateway.app import build
 from gateway.oci.paths import METHODS, Base, Catalog, Target, Token, Unknown
-from gateway.repositories.contract import Repository
+from gateway.repositories.contract import ArrivingBlob, FoundManifest, Repository, TagPage
 from gateway.v2.routes import ROUTES, Method
-from storage import BlobReader, Digest, Document, FoundBlob, RepositoryRecord, Span, Transaction
+from storage import BlobReader, Digest, FoundBlob, RepositoryRecord, Span, Transaction
 from storage.metadata import projects, storages
 from tests.gateway.edge.visitors import Answer, ask
 from tests.gateway.registry import CONFIG, NAME, Registry
@@ -173,11 +173,11 @@ class ReadOnly:
         """See `Repository`."""
         return self.inner.record
 
-    async def manifest(self, image: str, reference: Any) -> Document:
+    async def manifest(self, image: str, reference: Any) -> FoundManifest:
         """See `Repository`."""
         return await self.inner.manifest(image, reference)
 
-    async def find_blob(self, image: str, digest: Digest) -> FoundBlob:
+    async def find_blob(self, image: str, digest: Digest) -> FoundBlob | ArrivingBlob:
         """See `Repository`."""
         return await self.inner.find_blob(image, digest)
 
@@ -185,7 +185,7 @@ class ReadOnly:
         """See `Repository`."""
         return self.inner.open_blob(found, span)
 
-    async def tags(self, image: str, *, after: str, limit: int) -> list[str]:
+    async def tags(self, image: str, *, after: str, limit: int) -> TagPage:
         """See `Repository`."""
         return await self.inner.tags(image, after=after, limit=limit)
 
@@ -198,7 +198,9 @@ async def test_a_repository_that_only_reads_refuses_every_write(registry: Regist
     """A12: 405 with what works, to who has the right, for tags, manifests, blobs and uploads; reading goes on."""
     await registry.push_image("v1")
     inner = registry.services.open_repository
-    services = dataclasses.replace(registry.services, open_repository=lambda record: ReadOnly(inner(record)))
+    services = dataclasses.replace(
+        registry.services, open_repository=lambda record, caller: ReadOnly(inner(record, caller))
+    )
     proxy = dataclasses.replace(registry, services=services, app=build(services))
     writes = [
         ("PUT", PATHS["Manifest"]),
