@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.oci.errors import Code, RegistryError, denied
+from gateway.oci.referrers import Referrer
 from storage import Digest
 from tests.gateway.repositories.shelf import CONFIG, IMAGE, LAYER, Shelf, refused
 from tests.served import OCI_MANIFEST, image_index, image_manifest
