@@ -10,6 +10,7 @@ commands need no bucket.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from storage.arrivals import Arrivals, Place
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
@@ -37,6 +38,7 @@ from storage.fsck import Finding, Fsck, FsckTotals
 from storage.hotset import HotSet
 from storage.hotset_store import HotSetStore
 from storage.intake import Intakes
+from storage.intake_source import Source
 from storage.memory import MemoryStore
 from storage.moving import Move
 from storage.moving_blobs import Installation, LostBlob, MoveTotals
@@ -73,6 +75,7 @@ __all__ = [
     "CANONICAL",
     "HEX_LENGTHS",
     "AccountRecord",
+    "Arrivals",
     "BlobReader",
     "BlobRecord",
     "BlobStore",
@@ -111,6 +114,7 @@ __all__ = [
     "MoveTotals",
     "NotFound",
     "OpenFile",
+    "Place",
     "Pool",
     "PoolStatistics",
     "PostgresDatabase",
@@ -125,6 +129,7 @@ __all__ = [
     "Scrub",
     "ScrubSettings",
     "SigningKeyRecord",
+    "Source",
     "Span",
     "Spool",
     "SqliteDatabase",

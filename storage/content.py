@@ -8,9 +8,10 @@ Knows repositories as ids, images as names; no HTTP, no manifests, no permission
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -326,6 +327,24 @@ class Content:
             return key
         return None if there.size_bytes == found.stored.size_bytes else key
 
+    # --- files --------------------------------------------------------------------------------------------------
+
+    async def adopt(
+        self,
+        path: Path,
+        digest: Digest,
+        size_bytes: int,
+        *,
+        repository: RepositoryRecord,
+        images: Collection[str],
+        also: Digest | None = None,
+    ) -> BlobRecord:
+        """Store a local file as `digest` (sha256, which its bytes were found to have) and link it in these images.
+
+        `also`: another digest (sha512) of the same bytes, under which the images asked for it.
+        """
+        raise NotImplementedError
+
     # --- links --------------------------------------------------------------------------------------------------
 
     async def mount(
@@ -344,6 +363,17 @@ class Content:
             return True
 
         return await self._database.transaction(mount)
+
+    async def share(
+        self,
+        digest: Digest,
+        *,
+        repository: RepositoryRecord,
+        image: str,
+        may_read: Callable[[Transaction, RepositoryRecord], bool],
+    ) -> FoundBlob | None:
+        """Link a blob that is stored already into the image, if this repository has it, or one that may be read."""
+        raise NotImplementedError
 
     async def find(self, image_id: int, digest: Digest) -> FoundBlob:
         """The blob that this image may read under `digest`; `BlobUnknown` whether or not others have it."""
