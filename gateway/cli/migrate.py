@@ -17,7 +17,6 @@ from gateway.config import Settings
 from gateway.installation import database_of
 from storage import LostBlob, Move, MoveTotals, Pool
 
-
 _PARALLEL: Final = 4
 
 

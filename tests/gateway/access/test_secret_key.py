@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from gateway.access.secret_key import carry_secret_key, present_secret_key, secret_key
 from gateway.access.sealing import key_from_setting
+from gateway.access.secret_key import carry_secret_key, present_secret_key, secret_key
 from gateway.config import Access, Settings, Storage
 
 TEXT = "x" * 32
