@@ -6,8 +6,10 @@ It can stop to listen and take the same port again. What it serves is given to i
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
+import outcome
 import trio
 
 T = TypeVar("T")
@@ -17,8 +19,11 @@ _START_S: Final = 10.0
 class Listening:
     """Serves every connection with `serve` and closes it then. Open it once; `run` may be called from anywhere."""
 
-    def __init__(self, serve: Callable[[trio.SocketStream], Awaitable[None]], name: str) -> None:
+    def __init__(
+        self, serve: Callable[[trio.SocketStream], Awaitable[None]], name: str, *, host: str = "127.0.0.1"
+    ) -> None:
         self._serve = serve
+        self._host = host
         self._listener: trio.SocketListener | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,), name=name, daemon=True)
@@ -35,8 +40,14 @@ class Listening:
         self._thread.join(_START_S)
 
     def run(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Run something in the thread of the connections and give its result."""
-        return trio.from_thread.run(act, trio_token=self._token)
+        """Run something in the thread of the connections and give its result; the caller's own loop waits for it."""
+        done: SimpleQueue[outcome.Outcome[T]] = SimpleQueue()
+
+        async def acted() -> None:
+            done.put(await outcome.acapture(act))
+
+        self._token.run_sync_soon(self._nursery.start_soon, acted)
+        return done.get(timeout=_START_S).unwrap()
 
     async def listen(self) -> None:
         """Take the port, again if it was left. Nothing where it is held. Only in the thread."""
@@ -44,7 +55,7 @@ class Listening:
             return
         listening = trio.socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        await listening.bind(("127.0.0.1", self.port))
+        await listening.bind((self._host, self.port))
         listening.listen(512)
         self.port = int(listening.getsockname()[1])
         self._listener = trio.SocketListener(listening)
