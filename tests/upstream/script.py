@@ -28,9 +28,9 @@ class Seen:
     body: bytes = b""
     status: int = 0
     sent_bytes: int = 0
-    """How much of the body went out so far."""
+    """How much of the body went out so far, or was about to when the client left."""
     is_complete: bool = False
-    """Whether all of the answer went out."""
+    """Whether all of the answer went out; set a moment after the client has it."""
 
     @property
     def path(self) -> str:

@@ -90,8 +90,8 @@ class Conversation:
                 await self._stop(delivery)
                 continue
             framed = b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+            seen.sent_bytes += len(piece)  # first: who has read all of it finds all of it counted
             await self._stream.send_all(framed)
-            seen.sent_bytes += len(piece)
             if delivery.bytes_s is not None:
                 await trio.sleep(len(piece) / delivery.bytes_s)
         if is_chunked:
