@@ -24,6 +24,8 @@ class CaseSet(StrEnum):
     """The few whose ratios `make bench-smoke` watches, each against one peer."""
     S3 = "s3"
     """Registries over a bucket: what docs/benchmarks.md shows of these."""
+    PROXY = "proxy"
+    """Proxies of an upstream, and mirrors that skopeo keeps: what docs/benchmarks.md shows of these."""
     ALL = "all"
 
 
@@ -39,6 +41,8 @@ class Part:
     contenders: tuple[Contender, ...]
 
 
+_PATTERNS: Final = {CaseSet.S3: ["s3-*"], CaseSet.PROXY: ["stampede-*", "skopeo-sync*"]}
+"""Sets that are known by their cases' names."""
 SMOKE: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("nginx", ("blob-get-warm-1",)),
     ("docker-registry", ("manifest-get", "manifest-head", "range-64k", "push-streamed-1")),
@@ -68,8 +72,8 @@ def parts(
     elif case_set is CaseSet.FIGURES:
         wanted = {target.case for target in TARGETS}
         chosen = tuple(case for case in cases if case.name in wanted)
-    elif case_set is CaseSet.S3:
-        chosen = _matching(cases, ["s3-*"])
+    elif case_set in _PATTERNS:
+        chosen = _matching(cases, _PATTERNS[case_set])
     else:
         chosen = cases
     contenders = _contenders(names, url)

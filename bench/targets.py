@@ -85,11 +85,38 @@ BUCKET_TARGETS: Final[tuple[Target, ...]] = (
 tenth more is what two servers of one kind differ by in a run."""
 
 
+def _through(case: str, figure: str, at_most: float, contender: str = "sluice-proxy") -> Target:
+    return Target(case, contender, figure, None, at_most=at_most)
+
+
+PROXY_TARGETS: Final[tuple[Target, ...]] = (
+    *(
+        target
+        for case, contender in (
+            ("stampede-20", "sluice-proxy"),
+            ("stampede-200", "sluice-proxy"),
+            ("stampede-200", "sluice-proxy-2-workers"),
+        )
+        for target in (
+            _through(case, "upstream_gets", 1.0, contender),
+            _through(case, "upstream_bytes_per_byte", 1.0, contender),
+            _through(case, "first_byte_later_ms", 20.0, contender),
+            _through(case, "last_byte_of_direct", 1.15, contender),
+            _through(case, "rss_growth_bytes", 64.0 * _MIB, contender),
+        )
+    ),
+    Target("skopeo-sync-filled", "sluice", figures.WALL, "docker-registry", at_most=0.5),
+)
+"""The table of the promises of proxies and mirrors."""
+
+
 def verdicts(report: Report, targets: Sequence[Target] | None = None) -> tuple[Verdict, ...]:
     """What became of each target, in their order: by default those of the tables of which the report has a case."""
     if targets is None:
         measured = {each.case for each in report.measurements}
-        about = [table for table in (TARGETS, BUCKET_TARGETS) if measured & {target.case for target in table}]
+        about = [
+            table for table in (TARGETS, BUCKET_TARGETS, PROXY_TARGETS) if measured & {target.case for target in table}
+        ]
         targets = [target for table in about or [TARGETS] for target in table]
     return tuple(_verdict(report, target) for target in targets)
 

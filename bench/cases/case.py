@@ -100,8 +100,8 @@ class Case(Protocol):
     def only(self) -> frozenset[str]:
         """The names of the only contenders it is about; empty: any that has what it needs.
 
-        A contender with Trait.MANY_CORES is taken only when it is named here, one with Trait.BUCKET also when the case
-        needs that.
+        A contender with Trait.MANY_CORES is taken only when it is named here, one with Trait.BUCKET or Trait.PROXY also
+        when the case needs that.
         """
 
     @property
@@ -119,5 +119,5 @@ def suits(case: Case, contender: Contender) -> bool:
     """Whether a contender makes sense for a case."""
     if case.only:
         return contender.name in case.only
-    apart = {Trait.MANY_CORES, Trait.BUCKET} - case.needs
+    apart = {Trait.MANY_CORES, Trait.BUCKET, Trait.PROXY} - case.needs
     return case.needs <= contender.traits and not apart & contender.traits

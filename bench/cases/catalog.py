@@ -17,6 +17,7 @@ from bench.cases import (
     mixed,
     push,
     ranges,
+    stampede,
     sync,
 )
 from bench.cases.case import Case, Scale
@@ -32,6 +33,7 @@ _KINDS: Final[tuple[Callable[[Scale], tuple[Case, ...]], ...]] = (
     fleet.cases,
     mixed.cases,
     sync.cases,
+    stampede.cases,
     collection.cases,
     listings.cases,
     bucket_push.cases,

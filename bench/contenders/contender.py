@@ -31,6 +31,8 @@ class Trait(StrEnum):
     """Is a sluice, so that its own API can be called."""
     MANY_CORES = "many cores"
     """Runs on more than one core; only cases about that want it."""
+    PROXY = "proxy"
+    """Fetches from an upstream what it does not have, and tells what it asks of that; only cases about that want it."""
     BUCKET = "bucket"
     """Keeps blobs in a bucket of an S3 service and tells what it asks of that; only cases about that want it."""
 

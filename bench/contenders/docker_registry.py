@@ -30,6 +30,8 @@ class DockerRegistry:
     tokens: bool = True
     driver: tuple[tuple[str, Any], ...] = ()
     """Of storage: its name and its parameters; empty: the filesystem's, below the server's directory."""
+    upstream: str | None = None
+    """The URL of the registry that it is a proxy of; then it takes no pushes."""
 
     @property
     def traits(self) -> frozenset[Trait]:
@@ -54,7 +56,7 @@ class DockerRegistry:
             pair = make_pair(how.directory, "tls")
             certificate = pair.certificate_path
             http["tls"] = {"certificate": str(certificate), "key": str(pair.key_path)}
-        configuration = {
+        configuration: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {
@@ -64,6 +66,8 @@ class DockerRegistry:
             },
             "http": http,
         }
+        if self.upstream is not None:
+            configuration["proxy"] = {"remoteurl": self.upstream}
         if issuer is not None:
             trust = {"rootcertbundle": str(issuer.certificate_path), "issuer": ISSUER, "service": SERVICE}
             configuration["auth"] = {"token": {"realm": f"http://127.0.0.1:{port}/none", **trust}}

@@ -28,7 +28,8 @@ pid {directory}/nginx.pid;
 error_log {directory}/error.log error;
 events {{ worker_connections 8192; }}
 http {{
-    access_log off;
+    {log}
+    {rate}
     sendfile on;
     tcp_nopush off;
     keepalive_requests 1000000000;
@@ -43,10 +44,16 @@ http {{
     server {{
         listen 127.0.0.1:{port}{tls};
         root {directory}/files;
+        location = /v2/ {{ default_type application/json; return 200 "{{}}"; }}
         location ~ /manifests/ {{ default_type {manifest}; }}
     }}
 }}
 """
+_LOG: Final = """\
+log_format asked '$request_method $uri $status $body_bytes_sent';
+    access_log {directory}/asked asked;"""
+ASKED: Final = re.compile(r"(\S+) (\S+) (\d{3}) (\d+)")
+"""A line of the log: method, path, status, bytes of the body that were sent."""
 _TLS: Final = """ ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key}"""
@@ -54,9 +61,12 @@ _TLS: Final = """ ssl;
 
 @dataclass(frozen=True, slots=True)
 class Nginx:
-    """One master, one worker."""
+    """One master, one worker. `is_logging`: each request is a line in the file `asked`, see `ASKED`."""
 
     name: str = "nginx"
+    is_logging: bool = False
+    bytes_per_s: int | None = None
+    """What each connection gets at most."""
 
     @property
     def traits(self) -> frozenset[Trait]:
@@ -81,7 +91,13 @@ class Nginx:
             certificate = pair.certificate_path
             tls = _TLS.format(certificate=certificate, key=pair.key_path)
         path = how.directory / "nginx.conf"
-        path.write_text(_CONFIGURATION.format(directory=how.directory, port=port, tls=tls, manifest=OCI_MANIFEST))
+        log = _LOG.format(directory=how.directory) if self.is_logging else "access_log off;"
+        rate = f"limit_rate {self.bytes_per_s};" if self.bytes_per_s else ""
+        path.write_text(
+            _CONFIGURATION.format(
+                directory=how.directory, port=port, tls=tls, manifest=OCI_MANIFEST, log=log, rate=rate
+            )
+        )
         # A worker drops to `nobody` when started by root and then needs a way into our private directory.
         user = ["-g", "user root;"] if _is_root() else []
         command: list[str | Path] = [program, "-p", how.directory, "-c", path, "-e", how.directory / "error.log", *user]
