@@ -16,8 +16,8 @@ FREE = Cores(frozenset(), frozenset())
 
 
 @pytest.mark.parametrize("contender", [sluice_through(), docker_registry_through()], ids=lambda each: each.name)
-def test_a_first_pull_asks_the_upstream_and_a_second_does_not(contender: Through, tmp_path: Path) -> None:
-    """Both take no pushes; the blob that is put lies at the upstream until somebody pulls it."""
+def test_a_pull_asks_the_upstream(contender: Through, tmp_path: Path) -> None:
+    """Both take no pushes; the blob that is put lies at the upstream until somebody pulls it. Ours asks once."""
     if why := contender.missing():
         pytest.skip(why)
     server = contender.start(Start(tmp_path, FREE))
@@ -32,7 +32,10 @@ def test_a_first_pull_asks_the_upstream_and_a_second_does_not(contender: Through
         bodies = [ask(server.endpoint, "GET", f"/v2/{name}/blobs/{layer.digest}", headers=headers).body for _ in "ab"]
 
         assert bodies == [b"".join(map(bytes, layer.chunks()))] * 2
-        assert server.asked(start).blob_gets == 1
-        assert server.asked(start).sent_bytes == layer.size_bytes
+        asked = server.asked(start)
+        assert asked.blob_gets >= 1  # the peer asks three times for these two pulls
+        assert asked.sent_bytes == asked.blob_gets * layer.size_bytes
+        if Trait.OURS in contender.traits:
+            assert asked.blob_gets == 1
     finally:
         server.stop()
