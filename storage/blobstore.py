@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from storage.digest import Digest, Hasher
@@ -215,6 +216,17 @@ class BlobStore(Protocol):
 
         `staging_id`: 1 to 64 of [0-9a-z-], made by the caller, never used again. Raises `UploadUnknown` if there is
         none and `create` is false, `Busy` if it is held. Leaving the context lets go and keeps the bytes.
+        """
+        ...
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """Make a whole local file an object, durable when this returns, without writing its bytes again if possible.
+
+        `digest` is sha256 of exactly its bytes, as the caller has found. As if they had been staged as `staging_id`,
+        which is new, and published: that area is left, empty or not, for the caller to discard once a row has the
+        object; so what a crash leaves is found by it. The file is only read, or becomes the object under a second name:
+        it is read-only then and must never be written again. Raises `Damaged` if it has another size. If its bytes
+        cannot be brought to the disk, it loses its name, as nobody knows what it holds.
         """
         ...
 

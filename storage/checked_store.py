@@ -8,10 +8,11 @@ have checks of their own. Everything else is the origin's.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject, check_span
-from storage.digest import Hasher
+from storage.digest import Digest, Hasher
 from storage.filesystem_layout import IDENTITY
 from storage.intake import Intakes
 from storage.intake_reading import Verified
@@ -71,6 +72,10 @@ class CheckedStore:
     def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
         """See `blobstore.BlobStore.stage`."""
         return self.origin.stage(staging_id, create=create)
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """See `blobstore.BlobStore.adopt`."""
+        return await self.origin.adopt(path, digest, size_bytes, staging_id=staging_id)
 
     def scan(self) -> AbstractAsyncContextManager[AsyncIterator[StoredObject]]:
         """See `blobstore.BlobStore.scan`."""

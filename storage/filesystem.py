@@ -17,6 +17,7 @@ import trio
 from storage import durable
 from storage.blobstore import BlobReader, OpenFile, Properties, Span, Staging, StoredObject, check_span
 from storage.blocking import Pool
+from storage.digest import Digest
 from storage.errors import BlobUnknown, Damaged
 from storage.filesystem_layout import IDENTITY, Layout, ObjectName, open_object
 from storage.filesystem_reading import (
@@ -94,9 +95,12 @@ class FilesystemStore:
 
     # --- staging ------------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def stage(self, staging_id: str, *, create: bool) -> AsyncIterator[Staging]:
+    def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
         """See `blobstore.BlobStore.stage`; ValueError for a malformed id."""
+        return self._stage(staging_id, create=create)
+
+    @asynccontextmanager
+    async def _stage(self, staging_id: str, *, create: bool) -> AsyncIterator[FilesystemStaging]:
         descriptor = await self._pool.run(hold, self._layout, staging_id, create=create)
         staging = FilesystemStaging(
             self._layout, staging_id, descriptor=descriptor, pool=self._pool, compress=self._compress
@@ -108,6 +112,11 @@ class FilesystemStore:
             self._staging_held -= 1
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await staging.close()
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """See `blobstore.BlobStore.adopt`: a second name if both lie on one file system; or compressed."""
+        async with self._stage(staging_id, create=True) as staging:
+            return await staging.adopt(path, digest, size_bytes)
 
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """See `blobstore.BlobStore.scan_staging`; held ones are among them."""

@@ -1,4 +1,4 @@
-"""From staged bytes to a durable object: as a second name of the same file, as a copy, or compressed.
+"""From staged bytes, or a file of somebody else, to a durable object: a second name, a copy, or compressed.
 
 Rules of the file
 - Only the holder of the staging area publishes from it; it alone writes `staging/<id>.key` and `blobs/partial/<id>`.
@@ -6,7 +6,7 @@ Rules of the file
 - A name that exists already is from an earlier, interrupted publish of the same bytes: it is used, unless its size
   shows that it was damaged since; then it is replaced by rename, never written.
 - Bytes whose fsync failed are lost, whatever a second fsync says: the kernel may have dropped them and marked the
-  pages clean. The staging area is removed then, and its client begins anew.
+  pages clean. The staging area, or the adopted file, is removed then, and its client begins anew.
 """
 
 import os
@@ -73,11 +73,25 @@ def _remove(path: Path) -> None:
 
 
 class Publication:
-    """One publish of a held staging area with `size_bytes` in `descriptor`."""
+    """One publish through a held staging area, of `size_bytes` in `descriptor`.
 
-    def __init__(self, layout: Layout, staging_id: str, *, descriptor: int, size_bytes: int, digest: Digest) -> None:
+    `source` is where that file lies, if it is not the area's own: such a file is never changed in its length.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        staging_id: str,
+        *,
+        descriptor: int,
+        size_bytes: int,
+        digest: Digest,
+        source: Path | None = None,
+    ) -> None:
         self._layout = layout
         self._staging_id = staging_id
+        self._source = source or layout.staging_path(staging_id)
+        self._is_adopted = source is not None
         self._descriptor = descriptor
         self._size_bytes = size_bytes
         self._digest = digest
@@ -121,9 +135,9 @@ class Publication:
     def _check_size(self) -> None:
         """The file is longer than what was written only where taking back a failed write failed too."""
         file_bytes = os.fstat(self._descriptor).st_size
-        if file_bytes > self._size_bytes:
+        if file_bytes > self._size_bytes and not self._is_adopted:
             os.ftruncate(self._descriptor, self._size_bytes)
-        elif file_bytes < self._size_bytes:
+        elif file_bytes != self._size_bytes:
             raise Damaged(f"{self._what}: {file_bytes} bytes are staged, {self._size_bytes} were written")
 
     def _link(self) -> StoredObject | None:
@@ -133,7 +147,7 @@ class Publication:
             self._seal(self._descriptor)
             self._prepare_name(name)
             try:
-                self._layout.object_path(name).hardlink_to(self._layout.staging_path(self._staging_id))
+                self._layout.object_path(name).hardlink_to(self._source)
             except FileExistsError:
                 self._replace(name)
             except OSError as error:
@@ -150,6 +164,8 @@ class Publication:
         try:
             os.fsync(descriptor)
         except OSError:
+            if self._is_adopted:
+                self._source.unlink(missing_ok=True)
             remove_staging(self._layout, self._staging_id)
             raise
 
@@ -161,7 +177,7 @@ class Publication:
     def _replace(self, name: ObjectName) -> None:
         partial = self._layout.partial_path(self._staging_id)
         partial.unlink(missing_ok=True)
-        partial.hardlink_to(self._layout.staging_path(self._staging_id))
+        partial.hardlink_to(self._source)
         partial.rename(self._layout.object_path(name))
 
     async def _compressed(self, pool: Pool) -> StoredObject | None:

@@ -26,7 +26,7 @@ from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import Busy, Damaged, UploadUnknown
 from storage.filesystem_layout import Layout
 from storage.filesystem_publish import Publication, copy, open_partial, published_key, remove_staging
-from storage.filesystem_reading import close_descriptor
+from storage.filesystem_reading import CLOSE_DEADLINE_S, close_descriptor
 
 # Bytes hashed in one turn of a thread: about 10 ms, so that others get the thread and cancelling is quick.
 _HASH_TURN_BYTES: Final = 16 * 1024 * 1024
@@ -74,6 +74,11 @@ def _lock(descriptor: int, path: Path) -> bool:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _open_adopted(path: Path, what: str) -> int:
+    with durable.failures_of(what):
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 class FilesystemStaging:
@@ -203,6 +208,27 @@ class FilesystemStaging:
             return await publication.run(self._pool, compress=self._compress)
         finally:
             self._dropped = os.fstat(self._descriptor).st_nlink == 0
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int) -> StoredObject:
+        """Publish another file through this area; see `blobstore.BlobStore.adopt`."""
+        self._check_held()
+        if digest.algorithm != CANONICAL:
+            raise ValueError(f"objects are named by sha256, not by {digest.algorithm}")
+        descriptor = await self._pool.run(_open_adopted, path, f"blob {digest}")
+        try:
+            publication = Publication(
+                self._layout,
+                self._staging_id,
+                descriptor=descriptor,
+                size_bytes=size_bytes,
+                digest=digest,
+                source=path,
+            )
+            return await publication.run(self._pool, compress=self._compress)
+        finally:
+            self._dropped = os.fstat(self._descriptor).st_nlink == 0
+            with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+                await close_descriptor(descriptor, self._pool)
 
     async def published(self) -> StoredObject | None:
         """See `blobstore.Staging.published`.

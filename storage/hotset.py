@@ -18,7 +18,7 @@ from storage import durable
 from storage.blocking import Pool
 from storage.digest import Hasher
 from storage.errors import StorageFull
-from storage.hotset_files import Entry, FileName, GrowingFile, HotSetLayout, lock_unused, open_kept
+from storage.hotset_files import Entry, FileName, GrowingFile, HotSetLayout, adopt_file, lock_unused, open_kept
 from storage.hotset_room import Room
 
 LARGEST_SHARE: Final = 0.25
@@ -131,6 +131,30 @@ class HotSet:
             return open_kept(self._layout, name, now=self._clock(), touch_s=_TOUCH_S)
         except OSError:
             return None
+
+    async def adopt(self, entry: Entry, path: Path) -> bool:
+        """Keep a second name of a whole, verified file, which is never written again; False if that cannot be.
+
+        So where the file lies on another file system, and where there is no room: then the origin is asked next time.
+        """
+        kept = self.admits(entry) and await self._syncing.run(self._adopt, entry.name, path)
+        self._kept += kept
+        return kept
+
+    def _adopt(self, name: FileName, path: Path) -> bool:
+        try:
+            is_taken = self._room.take(name.size_bytes, now=self._clock())
+            if not is_taken:
+                self._refused += 1
+                return False
+            try:
+                adopt_file(self._layout, name, path, now=self._clock())
+            except BaseException:
+                self._room.give_back(name.size_bytes)
+                raise
+        except OSError:
+            return False
+        return True
 
     async def forget(self, key: str) -> None:
         """Remove what is kept under a key, if anything is; who has it open reads on. Raises `Unavailable`."""

@@ -14,12 +14,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, StoredObject, check_span
 from storage.checked_store import CheckedStore, DamageReport
+from storage.digest import Digest
 from storage.filesystem_layout import IDENTITY
 from storage.filesystem_reading import (
     CLOSE_DEADLINE_S,
@@ -111,6 +113,13 @@ class HotSetStore(CheckedStore):
         finally:
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await close_descriptor(descriptor, self.hotset.pool)
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """See `blobstore.BlobStore.adopt`; a link to the file stays here, so that the next pull is warm."""
+        stored = await self.origin.adopt(path, digest, size_bytes, staging_id=staging_id)
+        if stored.encoding == IDENTITY:
+            await self.hotset.adopt(Entry(stored.key, digest, size_bytes), path)
+        return stored
 
     # --- the origin's, with a look at what lies here ----------------------------------------------------------------
 

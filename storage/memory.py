@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self, TypeVar
 
 import trio
 
+from storage import durable
 from storage.blobstore import (
     CHUNK_BYTES,
     BlobReader,
@@ -23,6 +25,7 @@ from storage.blobstore import (
     check_span,
     check_staging_id,
 )
+from storage.blocking import Pool
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import BlobUnknown, Busy, Damaged, UploadUnknown
 
@@ -67,6 +70,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._pool = Pool("memory", 1)
         self._areas: dict[str, _Area] = {}
         self._objects: dict[str, _Object] = {}
         self._set_aside: dict[str, _Object] = {}
@@ -104,6 +108,17 @@ class MemoryStore:
             yield staging
         finally:
             staging.let_go()
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """See `blobstore.BlobStore.adopt`: the bytes are copied."""
+        async with self.stage(staging_id, create=True) as staging:
+            with durable.failures_of(f"blob {digest}"):
+                content = await self._pool.run(path.read_bytes)
+            if len(content) != size_bytes:
+                raise Damaged(f"blob {digest}: {len(content)} bytes are in the file, not {size_bytes}")
+            if content:
+                await staging.write(content, Hasher())
+            return await staging.publish(digest)
 
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """See `blobstore.BlobStore.scan_staging`; held ones are among them."""

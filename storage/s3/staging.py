@@ -9,6 +9,7 @@ the area, so that the next request may come to any replica; the tail's file is k
 What is durable is the business of `s3.area`; this file knows what is not yet.
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ import trio
 
 from storage.blobstore import BlockingWriter, StoredObject, check_staging_id
 from storage.digest import CANONICAL, Digest, Hasher
-from storage.errors import StorageError, UploadUnknown
+from storage.errors import Damaged, StorageError, UploadUnknown
 from storage.s3.area import Area
 from storage.s3.bucket import Bucket
 from storage.s3.keys import ObjectName, blob_key
@@ -33,6 +34,7 @@ from storage.spool import Spool, SpoolPart
 from storage.transfer.payload import FileSpan, Stream
 
 _LARGEST_PUT_BYTES: Final = 5 << 30
+_COPY_BYTES: Final = 1 << 20
 # A request that ends, however it does, settles what came and lets go.
 _CLOSE_DEADLINE_S: Final = 5.0
 
@@ -383,6 +385,30 @@ class S3Staging:
         payload = b"" if file is None or not self._offset else FileSpan(file.descriptor, 0, self._offset)
         await together(lambda: area.write_whole(name, payload), lambda: area.mark(name))
         return name
+
+    async def adopt(self, descriptor: int, digest: Digest, size_bytes: int) -> StoredObject:
+        """Publish an open file of somebody else through this area; see `blobstore.BlobStore.adopt`."""
+        await self._ensure_held()
+        if os.fstat(descriptor).st_size != size_bytes:
+            raise Damaged(f"blob {digest}: {os.fstat(descriptor).st_size} bytes are in the file, not {size_bytes}")
+        if size_bytes > _LARGEST_PUT_BYTES:
+            await self._write_file(descriptor, size_bytes)
+            return await self.publish(digest)
+        name, payload = await self._announce(digest, size_bytes), FileSpan(descriptor, 0, size_bytes)
+        await together(
+            lambda: self._area.write_whole(name, payload if size_bytes else b""), lambda: self._area.mark(name)
+        )
+        self._offset = size_bytes
+        return name.stored
+
+    async def _write_file(self, descriptor: int, size_bytes: int) -> None:
+        """Write it as if a client had sent it: parts want files of the spool, which can be sent again."""
+        hasher = Hasher.portable()
+        while self._offset < size_bytes:
+            chunk = await self._spool.run(os.pread, descriptor, _COPY_BYTES, self._offset)
+            if not chunk:
+                raise Damaged(f"a local file ends after {self._offset} of {size_bytes} bytes")
+            await self.write(chunk, hasher)
 
     async def published(self) -> StoredObject | None:
         """See `blobstore.Staging.published`."""

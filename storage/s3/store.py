@@ -5,14 +5,18 @@ rows (`s3.staging`), so that another machine goes on where one died. Objects are
 compressed here. Knows no repositories.
 """
 
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import trio
 
+from storage import durable
 from storage.blobstore import BlobReader, Properties, Span, Staging, StoredObject, check_span
+from storage.digest import Digest
 from storage.errors import BlobUnknown, Damaged
 from storage.s3.bucket import Bucket, ObjectInfo
 from storage.s3.keys import BLOBS, MARKERS, PROBE, STAGING, ObjectName, marked, object_id_of, segment_of
@@ -64,6 +68,15 @@ class S3Store:
     def stage(self, staging_id: str, *, create: bool) -> AbstractAsyncContextManager[Staging]:
         """See `blobstore.BlobStore.stage`; ValueError for a malformed id."""
         return hold(self._bucket, self._stagings, self._spool, staging_id, create=create)
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """See `blobstore.BlobStore.adopt`: one PUT by sendfile, checked by the bucket; above 5 GiB in parts."""
+        descriptor = await self._spool.run(_open_adopted, path, f"blob {digest}")
+        try:
+            async with hold(self._bucket, self._stagings, self._spool, staging_id, create=True) as staging:
+                return await staging.adopt(descriptor, digest, size_bytes)
+        finally:
+            os.close(descriptor)
 
     def scan_staging(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, int]]]:
         """See `blobstore.BlobStore.scan_staging`; read from rows, the bucket is not listed."""
@@ -164,6 +177,11 @@ class S3Store:
         return await self._bucket.presign(
             name.blob, expires_s=settings.redirect_lifetime_s, endpoint=settings.public_endpoint_url
         )
+
+
+def _open_adopted(path: Path, what: str) -> int:
+    with durable.failures_of(what):
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 async def _published(listed: AsyncIterator[ObjectInfo]) -> AsyncGenerator[StoredObject, None]:

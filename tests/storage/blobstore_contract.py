@@ -10,13 +10,15 @@ Each test proves a sentence of `storage/blobstore.py`. Faults that only one kind
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
 
 from storage.blobstore import CHUNK_BYTES, BlobStore, Span, Staging, StoredObject
 from storage.digest import Digest, Hasher
-from storage.errors import BlobUnknown, Damaged
+from storage.errors import BlobUnknown, Damaged, Unavailable
+from tests.storage.directory import open_names
 from tests.storage.place import (
     HOSTILE_KEYS,
     LARGE,
@@ -174,6 +176,70 @@ class BlobStoreContract(StagingContract):
         async with store.scan() as objects:
             assert (await anext(objects)).size_bytes == 1
         assert len(await objects_of(store)) == 3
+
+    # --- adopting files -----------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("content", [b"", SMALL, LARGE, b"x" * 300_000], ids=["empty", "small", "large", "dull"])
+    async def test_adopt(self, store: BlobStore, tmp_path: Path, content: bytes) -> None:
+        """A local file becomes an object that does not need it any more, and its area tells of it until it is gone."""
+        path = tmp_path / "whole"
+        path.write_bytes(content)
+        stored = await store.adopt(path, Digest.of(content), len(content), staging_id="adopting")
+        assert path.read_bytes() == content
+        path.unlink()
+        assert (stored.digest, stored.size_bytes) == (Digest.of(content), len(content))
+        assert await store.stat(stored.key) == stored
+        assert set(await areas_of(store)) == {"adopting"}
+        assert await drop(store, "adopting") == stored
+        assert await areas_of(store) == {}
+        assert await objects_of(store) == {stored.key: stored}
+        assert await content_of(store, stored) == content
+
+    async def test_adopted_before_a_crash(self, place: Place, tmp_path: Path) -> None:
+        """Another store over the same place finds by the area what was adopted, so that nothing is left over."""
+        (tmp_path / "whole").write_bytes(SMALL)
+        digest = Digest.of(SMALL)
+        stored = await (await place.open()).adopt(tmp_path / "whole", digest, len(SMALL), staging_id="crashed")
+        assert await drop(await place.open(), "crashed") == stored
+
+    async def test_adopt_twice(self, store: BlobStore, tmp_path: Path) -> None:
+        """The same file under two ids makes two objects: removing one leaves the other."""
+        (tmp_path / "whole").write_bytes(LARGE)
+        first, second = [
+            await store.adopt(tmp_path / "whole", Digest.of(LARGE), len(LARGE), staging_id=name) for name in ("a", "b")
+        ]
+        assert first.key != second.key
+        await store.remove(first.key)
+        assert await content_of(store, second) == LARGE
+
+    @pytest.mark.parametrize("size_bytes", [0, len(LARGE) - 1, len(LARGE) + 1])
+    async def test_adopt_of_another_size(self, store: BlobStore, tmp_path: Path, size_bytes: int) -> None:
+        """A file of another size is refused, nothing is stored, and it stays as it is."""
+        (tmp_path / "odd").write_bytes(LARGE)
+        with pytest.raises(Damaged):
+            await store.adopt(tmp_path / "odd", Digest.of(LARGE), size_bytes, staging_id="odd")
+        assert (tmp_path / "odd").read_bytes() == LARGE
+        assert await objects_of(store) == {}
+        assert await drop(store, "odd") is None
+
+    async def test_adopt_of_no_file(self, store: BlobStore, tmp_path: Path) -> None:
+        """A file that is not there is trouble, not an absent blob."""
+        with pytest.raises(Unavailable):
+            await store.adopt(tmp_path / "nowhere", Digest.of(SMALL), len(SMALL), staging_id="nowhere")
+        assert await objects_of(store) == {}
+
+    @pytest.mark.parametrize("turns", range(8))
+    async def test_cancelled_adopt_is_all_or_nothing(self, store: BlobStore, tmp_path: Path, turns: int) -> None:
+        """However late it is cancelled, there is no object or the whole one, nothing stays open, and the file stays."""
+        (tmp_path / "whole").write_bytes(LARGE)
+        digest = Digest.of(LARGE)
+        await cancel_after(turns, lambda: store.adopt(tmp_path / "whole", digest, len(LARGE), staging_id="torn"))
+        assert not open_names(tmp_path / "whole")
+        for stored in (await objects_of(store)).values():
+            assert await content_of(store, stored) == LARGE
+        assert (tmp_path / "whole").read_bytes() == LARGE
+        stored = await store.adopt(tmp_path / "whole", digest, len(LARGE), staging_id="again")
+        assert await content_of(store, stored) == LARGE
 
     # --- cancellation -------------------------------------------------------------------------------------------
 

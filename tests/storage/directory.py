@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -89,3 +89,13 @@ def small_disk(path: Path, *, size_bytes: int) -> Iterator[Path]:
 def open_descriptors() -> int:
     """How many files this process has open."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not walked
+
+
+def open_names(path: Path) -> list[str]:
+    """This process' descriptors of that file, under whatever name they were opened."""
+    wanted, found = path.stat(), []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            if os.path.samestat(each.stat(), wanted):
+                found.append(each.name)
+    return found

@@ -7,6 +7,7 @@ The store passes the contract suite while nothing is armed (`test_failing.py`).
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
@@ -100,6 +101,12 @@ class FailingStore:
         async with self._inner.open(stored, span) as reader:
             self._faults.point("after open")
             yield reader
+
+    async def adopt(self, path: Path, digest: Digest, size_bytes: int, *, staging_id: str) -> StoredObject:
+        """Passed on."""
+        return await self._faults.around(
+            "adopt", lambda: self._inner.adopt(path, digest, size_bytes, staging_id=staging_id)
+        )
 
     async def stat(self, key: str) -> StoredObject:
         """Passed on."""
