@@ -16,6 +16,7 @@ _TAKE = (
 )
 _RENEW = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=bindparam("until"))
 _RELEASE = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=0)
+_DROP = sa.delete(leases).where(_BY_NAME, _HELD_BY)
 _LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
 
 
@@ -52,6 +53,11 @@ def release(tx: Connection, name: str, holder: str, *, ended_well_at: int | None
     """Let go, and note when the job ended well (None: it did not). Does nothing if another holds it by now."""
     statement = _RELEASE if ended_well_at is None else _RELEASE.values(last_run_at=ended_well_at)
     tx.execute(statement, {"lease": name, "by": holder})
+
+
+def drop(tx: Connection, name: str, holder: str) -> None:
+    """Let go of a lease that few will ever ask for again: nothing stays of it. Nothing happens if another holds it."""
+    tx.execute(_DROP, {"lease": name, "by": holder})
 
 
 def last_run_at(tx: Connection, name: str) -> int | None:

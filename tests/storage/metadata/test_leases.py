@@ -31,6 +31,18 @@ async def test_a_lease_ends_by_time_and_then_another_may_have_it(database: Datab
     assert not await database.transaction(leases.take, "gc", holder="a", now=NOW + 71, lifetime_s=60)
 
 
+async def test_a_dropped_lease_leaves_nothing(database: Database) -> None:
+    """Its holder lets go of it for good, whoever comes next may have it; nobody drops what another holds."""
+    assert await database.transaction(leases.take, "one", holder="a", now=NOW, lifetime_s=60)
+    await database.transaction(leases.drop, "one", "b")
+    assert not await database.transaction(leases.take, "one", holder="b", now=NOW, lifetime_s=60)
+
+    await database.transaction(leases.drop, "one", "a")
+
+    assert await database.read(leases.is_free, "one", holder="b", now=NOW, lifetime_s=60)
+    assert not await database.transaction(leases.renew, "one", holder="a", now=NOW, lifetime_s=60)
+
+
 async def test_lease_of_a_wrong_clock(database: Database) -> None:
     """A lease that ends later than any could is taken at once, one that ends as late as it may is not."""
     for ahead_s, is_free in ((0, False), (60, False), (61, True), (10**9, True)):
