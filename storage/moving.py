@@ -25,10 +25,12 @@ from storage.moving_rows import Gone, Pipe
 _ATTEMPTS: Final = 10
 # Pages on their way between the two databases: one being read, one being written.
 _PAGES: Final = 1
+# What the installation's secret key sealed: of no use under another one.
+_SEALED: Final = frozenset({"signing_keys", "upstream_credentials"})
 
 
 class Move:
-    """One run. `keys`: whether signing keys move too, which is of use only if both have one secret key.
+    """One run. `keys`: whether what is sealed moves too, which is of use only if both have one secret key.
 
     Storages in `shared` have one place in both installations: their bytes stay, and from the end of the move on only
     the new one may write there. `replace` allows to overwrite an installation that has been used on its own. `reread`
@@ -49,7 +51,7 @@ class Move:
     ) -> None:
         self._source = source
         self._target = target
-        self._tables = frozenset(moving.copied_tables() | {"blobs"}) - (set() if keys else {"signing_keys"})
+        self._tables = frozenset(moving.copied_tables() | {"blobs"}) - (frozenset() if keys else _SEALED)
         self._shared = frozenset(shared)
         self._replace = replace
         self._reread = reread

@@ -1,6 +1,7 @@
 """Frozen rows as the rest of Sluice sees them. No behaviour beyond what a row says of itself."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from storage.blobstore import StoredObject
 from storage.digest import Digest
@@ -21,6 +22,7 @@ class RepositoryRecord:
     """A repository and its settings. `immutable_tags` are globs over tag names.
 
     `redirect_pulls`: clients may be sent to the store itself for its blobs, where the store and their network allow it.
+    `settings`: the JSON object of what only some types have, as it is in the row; nothing in `storage` reads it.
     """
 
     id: int
@@ -39,11 +41,89 @@ class RepositoryRecord:
     created_at: int
     updated_at: int
     redirect_pulls: bool = False
+    settings: str = "{}"
 
     @property
     def full_name(self) -> str:
         """Project and repository, as the first two segments of an image's full name."""
         return f"{self.project}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """By which address a request came in. What is None was not said, or means nothing here.
+
+    `host`: in small letters, with its port unless that is the scheme's own. `repository`: `project/repository`, of a
+    path that leads to one. `namespace`: the registry that the client wants a mirror of (containerd's `ns`).
+    """
+
+    host: str | None = None
+    repository: str | None = None
+    namespace: str | None = None
+
+
+FRONT_DOOR = Door()
+"""The way in to everything, by full names."""
+
+
+class AddressKind(StrEnum):
+    """What an address is. A host is the one or the other, of one repository."""
+
+    HOST = "host"
+    """Every name there is an image of the repository."""
+    CATCH_ALL = "catch_all"
+    """The repository has the names there that no other one serves."""
+    NAMESPACE = "namespace"
+    """The repository is a mirror of the registry of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """A member of a virtual repository. `include`, `exclude`: globs over image names; an empty `include` is all."""
+
+    repository: RepositoryRecord
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRecord:
+    """What an upstream has said of how often it may be asked. Times are Unix seconds.
+
+    `allowed` requests in `window_s` seconds, of which `remaining` were left at `observed_at`; not before `retry_at`.
+    """
+
+    name: str
+    allowed: int | None
+    remaining: int | None
+    window_s: int | None
+    observed_at: int
+    retry_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """When an upstream was last asked about a cached tag (Unix seconds), and the entity tag that it gave."""
+
+    checked_at: int
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ColdManifest:
+    """A manifest of a cache that no index there names. Times are Unix seconds; `pulled_at` None: never since it came.
+
+    `used_at`: when it, or a manifest that it names, last came or was pulled.
+    """
+
+    manifest_id: int
+    image_id: int
+    image: str
+    digest: Digest
+    pushed_at: int
+    pulled_at: int | None
+    used_at: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,11 @@ _FIND = sa.select(*_COLUMNS).where(
 _INSERT = sa.insert(images).returning(images.c.id)
 _PAGE = sa.select(images.c.full_name).where(images.c.full_name > bindparam("after")).order_by(images.c.full_name)
 _PAGE_OF = _PAGE.where(images.c.repository_id.in_(bindparam("repository_ids", expanding=True)))
+_PAGE_OF_REPOSITORY = (
+    sa.select(*_COLUMNS)
+    .where(images.c.repository_id == bindparam("repository_id"), images.c.name > bindparam("after"))
+    .order_by(images.c.name)
+)
 
 
 def find(tx: Connection, repository_id: int, name: str) -> ImageRecord | None:
@@ -38,3 +43,9 @@ def page(tx: Connection, *, after: str, limit: int, repository_ids: Iterable[int
         return list(tx.execute(_PAGE.limit(limit), {"after": after}).scalars())
     ids = list(repository_ids)
     return list(tx.execute(_PAGE_OF.limit(limit), {"after": after, "repository_ids": ids}).scalars()) if ids else []
+
+
+def page_of_repository(tx: Connection, repository_id: int, *, after: str, limit: int) -> list[ImageRecord]:
+    """The images of one repository by name, in bytewise order beyond `after`."""
+    rows = tx.execute(_PAGE_OF_REPOSITORY.limit(limit), {"repository_id": repository_id, "after": after})
+    return [ImageRecord(*row) for row in rows]

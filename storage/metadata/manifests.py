@@ -69,6 +69,17 @@ _FILL = (
     )
     .values(blob_id=bindparam("came"))
 )
+_NAMED = (
+    manifest_references.c.digest == bindparam("of_digest"),
+    manifest_references.c.image_id == bindparam("of_image"),
+    manifest_references.c.role != "child",
+)
+_FILL_ALL = (
+    sa.update(manifest_references)
+    .where(*_NAMED, manifest_references.c.blob_id.is_(None))
+    .values(blob_id=bindparam("came"))
+)
+_REFERRED_SIZE = sa.select(manifest_references.c.size_bytes).where(*_NAMED).limit(1)
 _REVIVE = (
     sa.update(manifests)
     .where(manifests.c.id == bindparam("manifest_id"))
@@ -204,6 +215,20 @@ def _need_what_came(tx: Connection, manifest_id: int, references: Sequence[Refer
     for digest in tx.execute(_ABSENT, {"manifest_id": manifest_id}).scalars().all():
         if digest in came:
             tx.execute(_FILL, {"of_manifest": manifest_id, "of_digest": digest, "came": came[digest]})
+
+
+def fill(tx: Connection, image_id: int, digest: Digest, blob_id: int) -> int:
+    """Let all manifests of the image that name this config or layer, and were stored before it came, need the blob.
+
+    Gives how many did not before. Of a cache, whose manifests come first; the caller links the blob as well.
+    """
+    values = {"of_image": image_id, "of_digest": str(digest), "came": blob_id}
+    return tx.execute(_FILL_ALL, values).rowcount
+
+
+def referred_size(tx: Connection, image_id: int, digest: Digest) -> int | None:
+    """The size that a manifest of the image says this config or layer has; None if none names it."""
+    return tx.execute(_REFERRED_SIZE, {"of_image": image_id, "of_digest": str(digest)}).scalar_one_or_none()
 
 
 def mark_deleted(tx: Connection, manifest_id: int, *, tag_names: Sequence[str], now: int) -> bool:

@@ -51,6 +51,11 @@ FATES: Final[Mapping[str, Fate]] = {
     "manifests": Fate.COPIED,
     "manifest_references": Fate.COPIED,
     "tags": Fate.COPIED,
+    "repository_addresses": Fate.COPIED,
+    "repository_members": Fate.COPIED,
+    "upstream_credentials": Fate.COPIED,
+    "tag_checks": Fate.COPIED,
+    "manifest_pulls": Fate.COPIED,
     "blob_aliases": Fate.COPIED,
     "storages": Fate.MATCHED,
     "blobs": Fate.MATCHED,
@@ -59,6 +64,7 @@ FATES: Final[Mapping[str, Fate]] = {
     "staging_segments": Fate.LEFT,
     "removals": Fate.LEFT,  # keys of one store
     "leases": Fate.LEFT,
+    "upstream_budgets": Fate.LEFT,  # the next answer of the upstream says it anew
     "changes": Fate.LEFT,  # triggers write it
 }
 """Every table by name."""

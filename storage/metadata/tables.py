@@ -54,7 +54,7 @@ repositories = sa.Table(
     sa.Column("name", ByteText, nullable=False),
     sa.Column("description", sa.Text, nullable=False, server_default=""),
     sa.Column("format", sa.Text, nullable=False),  # docker
-    sa.Column("repository_type", sa.Text, nullable=False),  # hosted
+    sa.Column("repository_type", sa.Text, nullable=False),  # hosted, proxy, virtual
     _to("storages.id", ondelete="RESTRICT", name="storage_id"),
     sa.Column("flat_alias_prefix", ByteText, nullable=True, unique=True),
     sa.Column("is_catch_all", sa.Boolean, nullable=False),
@@ -330,6 +330,75 @@ tags = sa.Table(
     sa.PrimaryKeyConstraint("image_id", "name"),
 )
 sa.Index(None, tags.c.manifest_id)
+
+# --- other ways in, and other registries --------------------------------------------------------------------------
+
+# Where else a repository answers: a host of its own, as what serves a host's other names, as a mirror of a namespace.
+repository_addresses = sa.Table(
+    "repository_addresses",
+    metadata,
+    sa.Column("kind", sa.Text, nullable=False),  # host, catch_all, namespace
+    sa.Column("name", ByteText, nullable=False),  # in small letters, with the port where one belongs to it
+    _to("repositories.id", name="repository_id"),
+    sa.PrimaryKeyConstraint("kind", "name"),
+)
+sa.Index(None, repository_addresses.c.repository_id)
+
+# What a virtual repository is made of, in the order in which it is asked. A member cannot go before it is taken out:
+# otherwise names would silently come from the next one.
+repository_members = sa.Table(
+    "repository_members",
+    metadata,
+    _to("repositories.id", name="repository_id"),
+    sa.Column("position", sa.Integer, nullable=False),
+    _to("repositories.id", ondelete="RESTRICT", name="member_id"),
+    sa.Column("include", sa.Text, nullable=False),  # JSON list of globs over image names; empty: all
+    sa.Column("exclude", sa.Text, nullable=False),  # JSON list of globs
+    sa.Column("is_default", sa.Boolean, nullable=False),  # where pushes go
+    sa.PrimaryKeyConstraint("repository_id", "position"),
+    sa.UniqueConstraint("repository_id", "member_id"),
+)
+sa.Index(None, repository_members.c.member_id)
+
+upstream_credentials = sa.Table(
+    "upstream_credentials",
+    metadata,
+    _to("repositories.id", name="repository_id"),
+    sa.Column("position", sa.Integer, nullable=False),  # used in turn
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # encrypted with the installation's secret key
+    sa.PrimaryKeyConstraint("repository_id", "position"),
+)
+
+# What an upstream has said of how often it may be asked; null: it has not.
+upstream_budgets = sa.Table(
+    "upstream_budgets",
+    metadata,
+    sa.Column("name", ByteText, primary_key=True),  # of an origin and who asks there
+    sa.Column("allowed", Size, nullable=True),
+    sa.Column("remaining", Size, nullable=True),
+    sa.Column("window_s", Size, nullable=True),
+    sa.Column("observed_at", Time, nullable=False),
+    sa.Column("retry_at", Time, nullable=True),
+)
+
+# When an upstream was last asked about a cached tag. Not in `tags`, whose rows wake who remembers answers.
+tag_checks = sa.Table(
+    "tag_checks",
+    metadata,
+    _to("images.id", name="image_id"),
+    sa.Column("name", ByteText, nullable=False),
+    sa.Column("checked_at", Time, nullable=False),
+    sa.Column("etag", sa.Text, nullable=True),
+    sa.PrimaryKeyConstraint("image_id", "name"),
+)
+
+# When a manifest was last pulled, to within a minute. Not in `manifests`, for the same reason.
+manifest_pulls = sa.Table(
+    "manifest_pulls",
+    metadata,
+    sa.Column("manifest_id", Id, sa.ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("pulled_at", Time, nullable=False),
+)
 
 # --- what changed ------------------------------------------------------------------------------------------------
 

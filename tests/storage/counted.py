@@ -51,6 +51,10 @@ TABLES = {
         " anonymous_read immutable_tags settings created_at updated_at",
         on_insert=True,
     ),
+    "repository_addresses": Counted(scope=ACCESS, counts="kind name repository_id", on_insert=True),
+    "repository_members": Counted(
+        scope=ACCESS, counts="repository_id position member_id include exclude is_default", on_insert=True
+    ),
     "storages": Counted(scope=ACCESS, counts="id name"),
     "signing_keys": Counted(
         scope=ACCESS, counts="kid algorithm sealed_key created_at signs_from signs_until verifies_until"
@@ -73,9 +77,13 @@ TABLES = {
     "changes": Counted(does_not="scope at"),
     "leases": Counted(does_not="name holder expires_at last_run_at"),
     "manifest_references": Counted(does_not="manifest_id image_id position role digest size_bytes blob_id"),
+    "manifest_pulls": Counted(does_not="manifest_id pulled_at"),
     "removals": Counted(does_not="storage_id key since"),
     "staging_segments": Counted(does_not="storage_id id start content"),
     "stagings": Counted(does_not="storage_id id version holder held_until state touched_at"),
+    "tag_checks": Counted(does_not="image_id name checked_at etag"),
+    "upstream_budgets": Counted(does_not="name allowed remaining window_s observed_at retry_at"),
+    "upstream_credentials": Counted(does_not="repository_id position sealed"),
     "uploads": Counted(
         does_not="id repository_id image storage_id account_id algorithm offset_bytes digest_so_far boot created_at"
         " touched_at"
