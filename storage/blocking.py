@@ -41,6 +41,15 @@ class Pool:
             lambda: call(*args, **kwargs), limiter=self._limiter, thread_name=self.name
         )
 
+    async def look(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`, for calls that change nothing and may take long: who is cancelled does not wait for its end.
+
+        Its thread, and its place among the `size`, are taken until it ends by itself.
+        """
+        return await trio.to_thread.run_sync(
+            lambda: call(*args, **kwargs), limiter=self._limiter, thread_name=self.name, abandon_on_cancel=True
+        )
+
     def statistics(self) -> PoolStatistics:
         """A snapshot for metrics."""
         state = self._limiter.statistics()

@@ -4,6 +4,7 @@ Knows neither buckets nor registries, and nothing else of `storage` imports sock
 docs/decisions/0011-data-plane-client.md.
 """
 
+from storage.transfer.channel import Resolve, try_each
 from storage.transfer.client import Client
 from storage.transfer.errors import (
     Broken,
@@ -30,6 +31,7 @@ __all__ = [
     "Origin",
     "Payload",
     "PayloadMismatch",
+    "Resolve",
     "Response",
     "Signer",
     "Stalled",
@@ -37,4 +39,5 @@ __all__ = [
     "TooLarge",
     "TransferError",
     "Untrusted",
+    "try_each",
 ]

@@ -10,13 +10,20 @@ task receives and one sends; they may be two.
 import select
 import socket
 import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import trio
 
 from storage.transfer.errors import ConnectFailed, Untrusted
 from storage.transfer.origin import Origin
+
+Resolve = Callable[[Origin], Awaitable[Sequence[str]]]
+"""Gives the addresses (literal ones) to connect to, in order of preference; what it raises, but for OSError, comes out
+of the request as it is. Only these are dialled, so whoever checks them here has checked what is connected to."""
+
+T = TypeVar("T")
 
 _RECORD_BYTES: Final = 16 * 1024
 _PIECE_BYTES: Final = 64 * 1024
@@ -184,14 +191,17 @@ class TlsChannel:
         _close(self.socket)
 
 
-async def connect(origin: Origin, tls: ssl.SSLContext | None, *, connect_s: float) -> Channel:
+async def connect(
+    origin: Origin, tls: ssl.SSLContext | None, *, connect_s: float, resolve: Resolve | None = None
+) -> Channel:
     """A new connection within `connect_s` in all, encrypted if there is a context for it.
 
-    Raises `ConnectFailed`; nothing stays open then, nor when cancelled.
+    Without `resolve` to whatever the system says that the name means. The certificate is checked against the name in
+    any case. Raises `ConnectFailed`; nothing stays open then, nor when cancelled.
     """
     try:
         with trio.fail_after(connect_s):
-            sock = await _connected(origin)
+            sock = await _connected(origin, resolve)
             return PlainChannel(sock) if tls is None else await _encrypted(sock, origin, tls)
     except trio.TooSlowError as error:
         raise ConnectFailed(f"no connection to {origin} within {connect_s:g} s") from error
@@ -207,9 +217,29 @@ def _reason(error: Exception) -> Exception:
     return causes.exceptions[0] if isinstance(causes, ExceptionGroup) else error
 
 
-async def _connected(origin: Origin) -> socket.socket:
-    """All addresses of the name are tried, the next one a moment after the last (happy eyeballs)."""
-    stream = await trio.open_tcp_stream(origin.host, origin.port)
+async def try_each(addresses: Sequence[str], connect_to: Callable[[str], Awaitable[T]]) -> T:
+    """What `connect_to` gives for the first address that connects; all of them share the time that the caller has.
+
+    Raises the last address's OSError; trio.TooSlowError for an address that had its share is one more that failed.
+    """
+    failure: Exception = OSError("the name has no address")
+    for place, address in enumerate(addresses):
+        left_s = trio.current_effective_deadline() - trio.current_time()
+        try:
+            with trio.fail_after(left_s / (len(addresses) - place)):
+                return await connect_to(address)
+        except (OSError, trio.TooSlowError) as error:
+            failure = error
+    raise failure
+
+
+async def _connected(origin: Origin, resolve: Resolve | None) -> socket.socket:
+    """By itself, all addresses of the name are tried, the next one a moment after the last (happy eyeballs)."""
+
+    async def open_to(address: str) -> trio.SocketStream:
+        return await trio.open_tcp_stream(address, origin.port)
+
+    stream = await (open_to(origin.host) if resolve is None else try_each(await resolve(origin), open_to))
     sock = socket.socket(fileno=stream.socket.detach())
     sock.settimeout(0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from storage.transfer.channel import connect
+from storage.transfer.channel import Resolve, connect
 from storage.transfer.connection import Connection, Request
 from storage.transfer.errors import Broken
 from storage.transfer.heads import request_head
@@ -26,7 +26,8 @@ class Client:
 
     `tls`: which certificates to believe; the system's by default. `connections`: open at once, at rest or in use, for
     all origins together. `connect_s`: for name, TCP and TLS together. `idle_s`: how long a server may neither take nor
-    send a byte, in the middle of a request or before it answers.
+    send a byte, in the middle of a request or before it answers. `resolve`: which addresses to connect to, asked for
+    each new connection; all that the system knows for the name by default.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Client:
         connections: int = 64,
         connect_s: float = 5.0,
         idle_s: float = 30.0,
+        resolve: Resolve | None = None,
     ) -> None:
         self._tls = tls
+        self._resolve = resolve
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._pool = ConnectionPool(connections)
@@ -99,5 +102,6 @@ class Client:
         if origin.encrypted and self._tls is None:
             self._tls = ssl.create_default_context()
         self._pool.make_room()
-        channel = await connect(origin, self._tls if origin.encrypted else None, connect_s=self._connect_s)
+        tls = self._tls if origin.encrypted else None
+        channel = await connect(origin, tls, connect_s=self._connect_s, resolve=self._resolve)
         return Connection(channel, idle_s=self._idle_s)
