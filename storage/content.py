@@ -16,11 +16,12 @@ from typing import Final
 
 import trio
 
+from storage.adoption import Adoption, link_into
 from storage.blobstore import BlobReader, BlobStore, Span, Staging, StoredObject
 from storage.database import Database, Transaction
 from storage.digest import CANONICAL, Digest
 from storage.errors import BlobUnknown, Busy, Damaged, DigestMismatch, StorageError, Unavailable, UploadUnknown
-from storage.metadata import blobs, garbage, images, moving, storages, uploads
+from storage.metadata import blobs, garbage, images, moving, sharing, storages, uploads
 from storage.records import BlobRecord, RepositoryRecord, UploadRecord
 from storage.upload import HasherCache, Upload, boot_id
 
@@ -336,14 +337,41 @@ class Content:
         size_bytes: int,
         *,
         repository: RepositoryRecord,
-        images: Collection[str],
+        image_names: Collection[str],
         also: Digest | None = None,
     ) -> BlobRecord:
-        """Store a local file as `digest` (sha256, which its bytes were found to have) and link it in these images.
+        """Store a whole local file whose sha256 is `digest`, as the caller has found, and link it into these images.
 
-        `also`: another digest (sha512) of the same bytes, under which the images asked for it.
+        `also`: another digest of the same bytes (sha512), under which they were asked for; the links are made under
+        it then. Manifests of the images that name the blob and were stored before it came need it from now on. When
+        this returns the blob survives power loss. On an error nothing is linked; the file stays, unless its bytes could
+        not be brought to the disk (see `BlobStore.adopt`), and adopting it again may help.
         """
-        raise NotImplementedError
+        adoption = Adoption(repository, digest, also or digest, image_names)
+        staging_id = str(uuid.uuid4())
+        stored: StoredObject | None = None
+        is_settled = False
+        try:
+            for _ in range(_SETTLE_ATTEMPTS):
+                found = await self._database.read(blobs.find, repository.storage_id, digest)
+                broken = await self._broken_key(found)
+                if stored is None and (found is None or broken is not None):
+                    store = self.store(repository.storage_id)
+                    stored = await store.adopt(path, digest, size_bytes, staging_id=staging_id)
+                blob = await self._database.transaction(adoption.settle, stored, broken=broken, now=self.now())
+                if blob is not None:
+                    is_settled = True
+                    await self._drop_superfluous(blob, stored)
+                    return blob
+        finally:
+            await self._end_adoption(repository.storage_id, staging_id, is_settled=is_settled)
+        raise Unavailable(f"blob {digest} is being removed over and over: look at the garbage collection settings")
+
+    async def _end_adoption(self, storage_id: int, staging_id: str, *, is_settled: bool) -> None:
+        """Free what is left of it; the outcome stands already, and what cannot be freed now, the sweep frees."""
+        with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
+            async with self.store(storage_id).stage(staging_id, create=False) as staging:
+                await (staging.discard() if is_settled else self.free(storage_id, staging))
 
     # --- links --------------------------------------------------------------------------------------------------
 
@@ -372,8 +400,23 @@ class Content:
         image: str,
         may_read: Callable[[Transaction, RepositoryRecord], bool],
     ) -> FoundBlob | None:
-        """Link a blob that is stored already into the image, if this repository has it, or one that may be read."""
-        raise NotImplementedError
+        """Link a stored blob into the image, if this repository holds it in any image, or one that may be read does.
+
+        None otherwise, after the same work whether or not others hold it (row A6). `may_read` is asked in the same
+        snapshot, about a bounded number of repositories (`metadata.sharing`), and may be asked again.
+        """
+        if await self._database.read(sharing.shared, digest, repository, may_read) is None:
+            return None
+
+        def link(tx: Transaction) -> FoundBlob | None:
+            found = sharing.shared(tx, digest, repository, may_read)
+            if found is None:
+                return None
+            now = self.now()
+            image_id = link_into(tx, repository, image, digest, found.id, now=now)
+            return FoundBlob(found, self._names.get(found.storage_id, ""), image_id, now)
+
+        return await self._database.transaction(link)
 
     async def find(self, image_id: int, digest: Digest) -> FoundBlob:
         """The blob that this image may read under `digest`; `BlobUnknown` whether or not others have it."""

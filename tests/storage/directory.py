@@ -92,7 +92,7 @@ def open_descriptors() -> int:
 
 
 def open_names(path: Path) -> list[str]:
-    """This process' descriptors of that file, under whatever name they were opened."""
+    """Which descriptors of this process are of that file, under whatever name it was opened."""
     wanted, found = path.stat(), []
     for each in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the one that lists them
