@@ -23,7 +23,8 @@ _HOST: Final = "127.0.0.1"
 class ScriptedUpstream:
     """One registry while the context manager is open.
 
-    `shelf`: what it holds, its own by default. `host`: 127.0.0.1 or any other of 127/8, for a host that is another one.
+    `shelf`: what it holds, its own by default. `host`: 127.0.0.1 or any other of 127/8, for a host that is another one;
+    `port`: a free one by default.
     `authority`: serve TLS with a certificate of this authority, for `host` and `localhost` and `names`. `registry` has
     the rules of the protocol (`auth`, `budget`, `page_size`, `has_referrers_api`, `has_etags`), to be set at any time.
     """
@@ -33,6 +34,7 @@ class ScriptedUpstream:
         shelf: Shelf | None = None,
         *,
         host: str = _HOST,
+        port: int = 0,
         authority: trustme.CA | None = None,
         names: tuple[str, ...] = (),
     ) -> None:
@@ -44,6 +46,7 @@ class ScriptedUpstream:
         self._conversations: set[Conversation] = set()
         self._released = trio.Event()
         self._listening = Listening(self._serve, "scripted upstream", host=host)
+        self._listening.port = port
         self.connections = 0
         """How many were accepted so far."""
         self.requests: list[Seen] = []
