@@ -125,10 +125,11 @@ def test_p1_credentials_stay_encrypted_on_the_way(
 
 
 @pytest.mark.parametrize("auth", [Basic({USER: SECRET}), Bearer({USER: SECRET})], ids=["basic", "bearer"])
-@pytest.mark.parametrize("kind", ["manifests", "blobs", "token", "tags"])
-@pytest.mark.parametrize("status", [301, 307])
+@pytest.mark.parametrize(
+    "sent", [("manifests", 307), ("manifests", 301), ("blobs", 302), ("token", 307), ("tags", 308)]
+)
 def test_p1_a_redirect_takes_no_credentials_along(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, auth: Any, kind: Any, status: int
+    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, auth: Any, sent: Any
 ) -> None:
     """Wherever the upstream sends us, neither password nor token goes to another origin."""
     name = image_name()
@@ -136,6 +137,7 @@ def test_p1_a_redirect_takes_no_credentials_along(
     other.shelf.image(name, "latest", LAYER)
     upstream.registry.auth = auth
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
+    kind, status = sent
     upstream.script(Redirect(lambda seen: other.url + seen.target, status), on(kind))
 
     replies = [
@@ -144,7 +146,6 @@ def test_p1_a_redirect_takes_no_credentials_along(
         gateway.admin("GET", f"/v2/{place.name}/{name}/tags/list"),
     ]
 
-    assert all(seen for seen in upstream.requests)
     assert {reply.status for reply in replies} <= {200, 502, 503}
     assert leaked(other) == []
 
@@ -337,8 +338,7 @@ def test_p2_a_name_that_changes_its_mind_gains_nothing(tmp_path: Path, upstream:
         Served(tmp_path / "gateway", module=("tests.upstream.rebinding",)) as gateway,
     ):
         url = f"http://{NAME}:{upstream.port}"
-        made = {"remote_url": url, "private_networks": ["127.0.0.1/32"]}
-        place = make_place(gateway, repository_type="proxy", **made)
+        place = make_place(gateway, repository_type="proxy", remote_url=url, private_networks=["127.0.0.1/32"])
 
         statuses = [ask(gateway, place, name).status for name in names]
 
