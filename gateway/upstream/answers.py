@@ -64,17 +64,16 @@ class BudgetState:
     """What is left of counted pulls at one address with one credential. Times are Unix seconds.
 
     `account`: the name of the user, or None for anonymous pulls. `allowed` pulls in `window_s` seconds, `remaining` of
-    them as of `observed_at`; all four are None where the upstream never said so. `retry_at`: it wants no question
-    before.
+    them as of `observed_at`; each is None where the upstream never said so. `retry_at`: it wants no question before.
     """
 
     url: str
     account: str | None
-    allowed: int | None
-    remaining: int | None
-    window_s: int | None
-    observed_at: float | None
-    retry_at: float | None
+    allowed: int | None = None
+    remaining: int | None = None
+    window_s: int | None = None
+    observed_at: int | None = None
+    retry_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

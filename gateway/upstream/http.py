@@ -21,6 +21,7 @@ from gateway.upstream.errors import (
     UpstreamRefused,
     UpstreamSlow,
 )
+from gateway.upstream.naming import Place
 from gateway.upstream.settings import UpstreamSettings
 from gateway.upstream.tokens import DOCUMENT_BYTES, Credential, Key, Logins, Tokens
 from storage import Pool
@@ -138,7 +139,9 @@ class UpstreamHttp:
             await self._clients.bodies.aclose()
 
     def _place(self, url: Address) -> tuple[Origin, str]:
-        if url.base not in self._settings.urls:
+        if url.base not in self._settings.urls and url.base not in {
+            Place.of(each).base for each in self._settings.urls
+        }:
             raise ValueError(f"{url.base} is no address of this upstream")
         return origin_and_target(url.url)
 

@@ -4,11 +4,11 @@ An address may end in `/v2/PREFIX`: then all images lie below that prefix there 
 organisation). Any other path stands before `/v2/`, as for registries behind one host with many.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from fnmatch import translate
-import re
+from functools import lru_cache
 from typing import Self
 
 from gateway.oci.names import Reference
