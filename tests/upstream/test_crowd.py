@@ -4,6 +4,7 @@ The crowd comes at random times to a gateway of two workers; some leave early, s
 """
 
 import os
+import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.served import Served, sha256
-from tests.servers.processes import wait_until
+from tests.servers.processes import descendants, wait_until
 from tests.upstream.proxied import blob_path, image_name, make_proxy, manifest_path
 from tests.upstream.pulling import Client, at_random_times, crowd
 from tests.upstream.script import Cut, Slow, Stall, on
@@ -111,6 +112,30 @@ def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path, upstream: Scripte
         warm = Client(gateway, path, token).pull()
         assert warm.body == content
         assert len(upstream.seen(GETS)) == 2
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_killed_worker_takes_nobody_else_along(tmp_path: Path, upstream: ScriptedUpstream, number: int) -> None:
+    """When one of two workers dies in the middle, the other's readers get everything, whoever of them fetched."""
+    content = os.urandom(SIZE)
+    with Served(tmp_path / "gateway", workers=2) as gateway:
+        path, token = cold(gateway, upstream, content)
+        upstream.script(Stall(SIZE // 2), GETS, times=1)
+        assert gateway.process is not None
+        workers = descendants(gateway.process.pid)
+        clients = [Client(gateway, path, token) for _ in range(24)]
+        with ThreadPoolExecutor(len(clients)) as pool:
+            pulling = [pool.submit(client.pull) for client in clients]
+            assert wait_until(lambda: upstream.bytes_sent(sha256(content)) >= SIZE // 2, 30)
+            os.kill(workers[number], signal.SIGKILL)
+            upstream.release()
+            pulls = [each.result() for each in pulling]
+
+        assert all(pulled.is_part_of(content) for pulled in pulls)
+        assert any(pulled.is_complete for pulled in pulls)
+        assert all(pulled.body == content for pulled in pulls if pulled.is_complete)
+        assert Client(gateway, path, token).pull().body == content
+        assert len(upstream.seen(GETS)) <= 2
 
 
 def test_a_dropped_connection_is_taken_up_again(gateway: Served, upstream: ScriptedUpstream) -> None:
