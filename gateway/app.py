@@ -22,6 +22,7 @@ from gateway.access.passwords import Passwords
 from gateway.access.sealing import Sealer
 from gateway.access.secret_key import secret_key
 from gateway.access.tokens import TokenIssuer
+from gateway.access.upstream_credentials import UpstreamCredentials
 from gateway.config import S3Storage, Settings
 from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules
@@ -63,6 +64,7 @@ class Services:
     authenticator: Authenticator
     tokens: TokenService
     accounts: Accounts
+    credentials: UpstreamCredentials
     guard: Guard
     open_repository: OpenRepository
     pulls: Pulls
@@ -104,7 +106,7 @@ def build(services: Services) -> QuartTrio:
     streams.install(app)
     visits.install(app)
     failures.install(app)
-    seen = visits.Visits(AddressRules.of(services.settings.server))
+    seen = visits.Visits(AddressRules.of(services.settings.server), services.database)
     dispatch.register(app, _v2(services), seen)
     api.register(app, _api(services, seen))
     return app
@@ -155,9 +157,10 @@ async def _assemble(
 ) -> Services:
     access = settings.access
     passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
+    sealer = Sealer(await Pool("secret_key", 1).run(secret_key, settings))
     keyring = Keyring(
         database,
-        sealer=Sealer(await Pool("secret_key", 1).run(secret_key, settings)),
+        sealer=sealer,
         algorithm=access.token_algorithm,
         rotation_s=access.key_rotation_s,
         token_lifetime_s=access.token_lifetime_s,
@@ -202,6 +205,7 @@ async def _assemble(
             clock=clock,
         ),
         accounts=Accounts(database, passwords, clock=clock),
+        credentials=UpstreamCredentials(sealer),
         guard=Guard(database=database, authenticator=authenticator, service=access.service),
         open_repository=opener(database=database, content=content, clock=clock),
         pulls=pulls,
@@ -254,6 +258,7 @@ def _api(services: Services, seen: visits.Visits) -> api.Api:
         database=services.database,
         content=services.content,
         accounts=services.accounts,
+        credentials=services.credentials,
         settings=services.settings,
         clock=services.clock,
     )

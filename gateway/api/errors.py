@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from gateway.access.errors import InvalidField, LastAdmin, TooManySecrets
 from gateway.edge.streams import BodyTooLarge, ClientStalled
 from gateway.oci.errors import Code, RegistryError
+from gateway.repositories.furnishing import WrongSetting
 from storage import Conflict, NotFound
 
 _MAX_ERRORS: Final = 50  # a body of 64 KiB can hold thousands of unknown fields
@@ -87,7 +88,7 @@ def refusal(error: BaseException) -> Refused | None:
     match error:
         case Refused():
             return error
-        case InvalidField():
+        case InvalidField() | WrongSetting():
             return invalid(error.field, error.reason)
         case Conflict() | LastAdmin() | TooManySecrets():
             return Refused(409, "CONFLICT", Problem(str(error)))

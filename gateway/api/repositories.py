@@ -1,127 +1,82 @@
 """Repositories: made, listed, changed and removed. Their images are the registry API's business."""
 
-from typing import Annotated, Literal, Self
-
-from pydantic import Field
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
 from gateway.access.actions import Action
 from gateway.access.principal import Principal
-from gateway.access.rights import is_admin, manages_project
+from gateway.access.rights import is_admin, is_auditor, manages_project, rights
 from gateway.api.errors import denied, invalid, not_found
-from gateway.api.fields import Body, Globs, Moment, Name, Prefix, Text, View, moment
-from gateway.api.listing import Page, shown, visible_repositories
+from gateway.api.listing import shown, visible_repositories
 from gateway.api.needs import sees_project
+from gateway.api.repository_models import (
+    Details,
+    Furniture,
+    MemberField,
+    RepositoryChange,
+    RepositoryCreate,
+    RepositoryList,
+    RepositoryPage,
+    RepositoryView,
+)
 from gateway.api.services import Ask, Reply
+from gateway.api.upstream_fields import FIELDS, changes_of, credentials_of
 from gateway.config import S3Storage
-from storage import RepositoryRecord, Transaction
-from storage.metadata import projects, repositories
+from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, Member, furnish
+from gateway.repositories.virtual_settings import VIRTUAL
+from storage import AddressKind, RepositoryRecord, Transaction
+from storage.metadata import addresses, members, projects, repositories, upstreams
 
 # Both reach beyond the project: they decide where names lead that other projects' people use.
 _FOR_ADMINS = ("flat_alias_prefix", "is_catch_all")
 _WHY = "only admins may change where names outside the project lead"
-
-
-class RepositoryCreate(Body):
-    """A repository to make."""
-
-    project: Name
-    name: Name
-    format: Literal["docker"] = "docker"
-    repository_type: Literal["hosted"] = "hosted"
-    description: Text = ""
-    storage: Annotated[str, Field(max_length=100)] | None = Field(
-        None, description="Named storage; null: the configured default."
-    )
-    flat_alias_prefix: Prefix | None = Field(
-        None, description="Names below this prefix lead here, such as `team-a/app` for prefix `team-a`. For admins."
-    )
-    is_catch_all: bool = Field(
-        default=False, description="Names that no other repository serves lead here. For admins."
-    )
-    anonymous_read: bool = Field(default=False, description="Everybody may pull, without an account.")
-    immutable_tags: Globs = Field(
-        default_factory=list, description="A tag that one of these globs fits is never moved or deleted."
-    )
-    redirect_pulls: bool = Field(
-        default=False,
-        description="Clients in the storage's `redirect_networks` fetch blobs from its bucket; for buckets only.",
-    )
-
-
-class RepositoryChange(Body):
-    """What to change; what is left out stays. Name, project, type and storage stay for good."""
-
-    description: Text = ""
-    flat_alias_prefix: Prefix | None = None
-    is_catch_all: bool = False
-    anonymous_read: bool = False
-    immutable_tags: Globs = Field(default_factory=list)
-    redirect_pulls: bool = False
-
-
-class RepositoryView(View):
-    """A repository."""
-
-    project: str
-    name: str
-    format: str
-    repository_type: str
-    description: str
-    storage: str
-    flat_alias_prefix: str | None
-    is_catch_all: bool
-    anonymous_read: bool
-    immutable_tags: list[str]
-    redirect_pulls: bool
-    created_at: Moment
-    updated_at: Moment
-
-    @classmethod
-    def of(cls, record: RepositoryRecord) -> Self:
-        """The record as clients see it."""
-        return cls(
-            project=record.project,
-            name=record.name,
-            format=record.format,
-            repository_type=record.repository_type,
-            description=record.description,
-            storage=record.storage,
-            flat_alias_prefix=record.flat_alias_prefix,
-            is_catch_all=record.is_catch_all,
-            anonymous_read=record.anonymous_read,
-            immutable_tags=list(record.immutable_tags),
-            redirect_pulls=record.redirect_pulls,
-            created_at=moment(record.created_at),
-            updated_at=moment(record.updated_at),
-        )
-
-
-class RepositoryList(View):
-    """A page of repositories."""
-
-    items: list[RepositoryView]
-    next: str | None = Field(description="`after` for the next page; null on the last.")
-
-
-class RepositoryPage(Page):
-    """Which repositories to list."""
-
-    project: Name | None = None
+_WHY_NOT: Final = {
+    "private_networks": "only admins may let private addresses be dialled",
+    "token_hosts": "only admins may let further hosts have credentials",
+    "remote_url": "only admins may name an address without TLS, or another one where private addresses may be dialled",
+}
+_ADDRESSES: Final = {
+    "host_names": AddressKind.HOST,
+    "catch_all_hosts": AddressKind.CATCH_ALL,
+    "namespaces": AddressKind.NAMESPACE,
+}
+_OF_ROW: Final = (
+    "description",
+    "flat_alias_prefix",
+    "is_catch_all",
+    "anonymous_read",
+    "immutable_tags",
+    "redirect_pulls",
+)
 
 
 async def list_all(ask: Ask) -> Reply:
     """Those that the caller can read, by full name."""
-    page = ask.parameters(RepositoryPage)
-    found = await ask.api.database.survey(
-        visible_repositories, ask.principal, project=page.project, after=page.after, limit=page.limit + 1
-    )
+    return Reply(await ask.api.database.survey(_list, ask.principal, ask.parameters(RepositoryPage)))
+
+
+def _list(tx: Transaction, principal: Principal, page: RepositoryPage) -> RepositoryList:
+    found = visible_repositories(tx, principal, project=page.project, after=page.after, limit=page.limit + 1)
     items, following = shown(found, page.limit, lambda record: record.full_name)
-    return Reply(RepositoryList(items=[RepositoryView.of(each) for each in items], next=following))
+    return RepositoryList(items=[_view(tx, principal, each) for each in items], next=following)
 
 
 async def get(ask: Ask) -> Reply:
     """One repository."""
-    return Reply(RepositoryView.of(ask.subject.repository))
+    return Reply(await ask.api.database.read(_view, ask.principal, ask.subject.repository))
+
+
+def _view(tx: Transaction, principal: Principal, record: RepositoryRecord) -> RepositoryView:
+    """What this caller may know of it: members that they cannot read are not named to them."""
+    sees_all = is_auditor(principal) or Action.CONFIGURE in rights(tx, principal, record, None)
+    inside = members.of(tx, record.id) if record.repository_type == VIRTUAL else []
+    details = Details(
+        addresses=addresses.names_of(tx, record.id),
+        members=[each for each in inside if sees_all or Action.PULL in rights(tx, principal, each.repository, None)],
+        credential_count=len(upstreams.credentials(tx, record.id)),
+    )
+    return RepositoryView.of(record, details)
 
 
 async def create(ask: Ask) -> Reply:
@@ -130,9 +85,17 @@ async def create(ask: Ask) -> Reply:
     storage_id = _storage_id(ask, body.storage)
     if body.redirect_pulls:
         _require_redirects(ask, body.storage or ask.api.settings.storage.default)
-    record = await ask.api.database.transaction(_create, ask.principal, body, storage_id, ask.api.now())
-    location = f"/api/v1/repos/{record.project}/{record.name}"
-    return Reply(RepositoryView.of(record), concerns=record.full_name, headers={"Location": location})
+    _require_tag_rules_of_hosted(body.repository_type, body)
+    wanted = _furnishing(body, body.repository_type)
+
+    def make(tx: Transaction) -> RepositoryView:
+        record = _create(tx, ask.principal, body, storage_id, ask.api.now())
+        record = furnish(tx, record, wanted, hands=_hands(ask), now=ask.api.now())
+        return _view(tx, ask.principal, record)
+
+    view = await ask.api.database.transaction(make)
+    name = f"{view.project}/{view.name}"
+    return Reply(view, concerns=name, headers={"Location": f"/api/v1/repos/{name}"})
 
 
 def _storage_id(ask: Ask, name: str | None) -> int:
@@ -184,15 +147,81 @@ def _require_admin(principal: Principal, fields: list[str]) -> None:
 async def change(ask: Ask) -> Reply:
     """Other settings; at once, everywhere."""
     body, before = ask.given(RepositoryChange), ask.subject.repository
-    changes = body.model_dump(exclude_unset=True)
+    changes: Any = body.model_dump(include=set(_OF_ROW), exclude_unset=True)
     moved = [each for each in _FOR_ADMINS if each in changes and changes[each] != getattr(before, each)]
     _require_admin(ask.principal, moved)
     if changes.get("redirect_pulls"):
         _require_redirects(ask, before.storage)
-    after = await ask.api.database.transaction(repositories.update, before.id, now=ask.api.now(), **changes)
-    if after is None:
-        raise not_found()
-    return Reply(RepositoryView.of(after), concerns=after.full_name)
+    _require_tag_rules_of_hosted(before.repository_type, body)
+    wanted = _furnishing(body, before.repository_type)
+
+    def update(tx: Transaction) -> RepositoryView:
+        record = repositories.get(tx, before.id)  # as it is now: others may have changed it since it was looked at
+        if record is not None and changes:
+            record = repositories.update(tx, record.id, now=ask.api.now(), **changes)
+        if record is None:
+            raise not_found()
+        return _view(tx, ask.principal, furnish(tx, record, wanted, hands=_hands(ask), now=ask.api.now()))
+
+    return Reply(await ask.api.database.transaction(update), concerns=before.full_name)
+
+
+def _require_tag_rules_of_hosted(repository_type: str, body: RepositoryCreate | RepositoryChange) -> None:
+    if repository_type != HOSTED and body.immutable_tags:
+        raise invalid("immutable_tags", "is for hosted repositories; nothing is pushed to others")
+
+
+def _furnishing(body: Furniture, repository_type: str) -> Furnishing:
+    """What the body asks for beside the row."""
+    if repository_type != PROXY and (wrong := [name for name in FIELDS if getattr(body, name) is not None]):
+        where = "in `fallback` for hosted repositories" if repository_type == HOSTED else "for proxies"
+        raise invalid(wrong[0], f"goes {where}")
+    if repository_type != HOSTED and body.fallback is not None:
+        raise invalid("fallback", "is for hosted repositories")
+    given = body.model_fields_set
+    furnishing = Furnishing(
+        members=None if body.members is None else [_member(each) for each in body.members],
+        on_member_failure=body.on_member_failure,
+        addresses={
+            kind: tuple(dict.fromkeys(getattr(body, name) or ())) for name, kind in _ADDRESSES.items() if name in given
+        },
+    )
+    if repository_type == PROXY:
+        return replace(furnishing, upstream=changes_of(body), credentials=credentials_of(body))
+    if repository_type != HOSTED or "fallback" not in given:
+        return furnishing
+    if body.fallback is None:
+        return replace(furnishing, ends_upstream=True)
+    return replace(
+        furnishing,
+        upstream=changes_of(body.fallback, within="fallback.") or {},
+        credentials=credentials_of(body.fallback, within="fallback."),
+    )
+
+
+def _member(given: MemberField) -> Member:
+    return Member(given.repository, tuple(given.include), tuple(given.exclude), given.default)
+
+
+def _hands(ask: Ask) -> Hands:
+    return Hands(ask.api.credentials.seal, _admitting(ask.principal), _finding(ask.principal))
+
+
+def _admitting(principal: Principal) -> Callable[[str], None]:
+    def admit(field: str) -> None:
+        if not is_admin(principal):
+            raise denied(_WHY_NOT.get(field.removeprefix("fallback."), _WHY), field)
+
+    return admit
+
+
+def _finding(principal: Principal) -> Callable[[Transaction, str], RepositoryRecord | None]:
+    def find(tx: Transaction, full_name: str) -> RepositoryRecord | None:
+        project, _, name = full_name.partition("/")
+        found = repositories.find(tx, project, name)
+        return found if found is not None and Action.PULL in rights(tx, principal, found, None) else None
+
+    return find
 
 
 async def delete(ask: Ask) -> Reply:

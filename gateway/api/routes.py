@@ -9,6 +9,13 @@ from typing import Any, Final
 from gateway.api import grants, health, openapi, projects, repositories, robots, tokens, users
 from gateway.api.listing import Page
 from gateway.api.needs import Need
+from gateway.api.repository_models import (
+    RepositoryChange,
+    RepositoryCreate,
+    RepositoryList,
+    RepositoryPage,
+    RepositoryView,
+)
 from gateway.api.route import Route
 from gateway.api.secret_views import NewSecret, SecretCreate, SecretList
 from gateway.api.services import Ask, Reply
@@ -43,8 +50,8 @@ _REPOSITORIES: Final = (
         "repository.list",
         repositories.list_all,
         Need.ACCOUNT,
-        query=repositories.RepositoryPage,
-        answer=repositories.RepositoryList,
+        query=RepositoryPage,
+        answer=RepositoryList,
     ),
     Route(
         "POST",
@@ -52,8 +59,8 @@ _REPOSITORIES: Final = (
         "repository.create",
         repositories.create,
         Need.ACCOUNT,
-        body=repositories.RepositoryCreate,
-        answer=repositories.RepositoryView,
+        body=RepositoryCreate,
+        answer=RepositoryView,
         status=201,
     ),
     Route(
@@ -62,7 +69,7 @@ _REPOSITORIES: Final = (
         "repository.get",
         repositories.get,
         Need.SEE_REPOSITORY,
-        answer=repositories.RepositoryView,
+        answer=RepositoryView,
     ),
     Route(
         "PATCH",
@@ -70,8 +77,8 @@ _REPOSITORIES: Final = (
         "repository.change",
         repositories.change,
         Need.CONFIGURE_REPOSITORY,
-        body=repositories.RepositoryChange,
-        answer=repositories.RepositoryView,
+        body=RepositoryChange,
+        answer=RepositoryView,
     ),
     Route("DELETE", _REPOSITORY, "repository.delete", repositories.delete, Need.REMOVE_REPOSITORY, status=204),
 )

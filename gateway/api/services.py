@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from gateway.access.accounts import Accounts
 from gateway.access.principal import Principal
+from gateway.access.upstream_credentials import UpstreamCredentials
 from gateway.api.checks import Checks
 from gateway.config import Settings
 from gateway.edge.call import Visit
@@ -27,6 +28,7 @@ class Api:
     database: Database
     content: Content
     accounts: Accounts
+    credentials: UpstreamCredentials
     settings: Settings
     clock: Callable[[], float]
     checks: Checks = field(default_factory=Checks)

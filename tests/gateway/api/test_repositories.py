@@ -53,7 +53,7 @@ async def test_every_wrong_field_is_named_at_once(installation: Installation) ->
         "project": "Team",
         "name": "a/b",
         "format": "maven",
-        "repository_type": "proxy",
+        "repository_type": "mirror",
         "description": "x" * 1001,
         "flat_alias_prefix": "a//b",
         "is_catch_all": "yes",
