@@ -13,10 +13,8 @@ from storage.metadata import repositories
 from storage.metadata.tables import repository_addresses
 from storage.records import AddressKind, RepositoryRecord
 
-_NAMES = (
-    sa.select(repository_addresses.c.kind, repository_addresses.c.name)
-    .where(repository_addresses.c.repository_id == bindparam("repository_id"))
-    .order_by(repository_addresses.c.name)
+_NAMES = sa.select(repository_addresses.c.kind, repository_addresses.c.name).where(
+    repository_addresses.c.repository_id == bindparam("repository_id")
 )
 _INSERT = sa.insert(repository_addresses)
 _DELETE = sa.delete(repository_addresses).where(
@@ -26,7 +24,7 @@ _DELETE = sa.delete(repository_addresses).where(
 
 def names_of(tx: Connection, repository_id: int) -> dict[AddressKind, tuple[str, ...]]:
     """The repository's addresses by kind, each kind with its names in order, also if it has none."""
-    rows = tx.execute(_NAMES, {"repository_id": repository_id}).all()
+    rows = sorted(tuple(row) for row in tx.execute(_NAMES, {"repository_id": repository_id}))
     return {kind: tuple(name for of_kind, name in rows if of_kind == kind) for kind in AddressKind}
 
 

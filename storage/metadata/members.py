@@ -13,7 +13,6 @@ from sqlalchemy import Connection, bindparam
 
 from storage.errors import Conflict
 from storage.metadata import repositories
-from storage.metadata.repositories import COLUMN_COUNT, SELECT, record_of
 from storage.metadata.tables import projects, repository_members
 from storage.metadata.tables import repositories as rows
 from storage.records import MemberRecord, RepositoryRecord
@@ -24,15 +23,20 @@ MOST_LEVELS: Final = 5
 """So many virtual repositories inside each other, so that a search ends in bounded time."""
 
 _OF = (
-    SELECT.add_columns(repository_members.c.include, repository_members.c.exclude, repository_members.c.is_default)
+    repositories.SELECT.add_columns(
+        repository_members.c.include, repository_members.c.exclude, repository_members.c.is_default
+    )
     .join(repository_members, repository_members.c.member_id == rows.c.id)
     .where(repository_members.c.repository_id == bindparam("repository_id"))
     .order_by(repository_members.c.position)
 )
 _VIRTUALS_OF = (
-    SELECT.join(repository_members, repository_members.c.repository_id == rows.c.id)
+    repositories.SELECT.join(repository_members, repository_members.c.repository_id == rows.c.id)
     .where(repository_members.c.member_id == bindparam("member_id"))
     .order_by(projects.c.name, rows.c.name)
+)
+_VIRTUALS = repositories.SELECT.where(rows.c.id.in_(sa.select(repository_members.c.repository_id))).order_by(
+    projects.c.name, rows.c.name
 )
 _VIRTUALS_IN = (
     sa.select(repository_members.c.member_id)
@@ -65,10 +69,10 @@ def of(tx: Connection, repository_id: int) -> list[MemberRecord]:
     """The members of a virtual repository in the order in which they are asked; [] of any other."""
     return [
         MemberRecord(
-            record_of(row),
-            tuple(json.loads(row[COLUMN_COUNT])),
-            tuple(json.loads(row[COLUMN_COUNT + 1])),
-            row[COLUMN_COUNT + 2],
+            repositories.record_of(row),
+            tuple(json.loads(row[repositories.COLUMN_COUNT])),
+            tuple(json.loads(row[repositories.COLUMN_COUNT + 1])),
+            row[repositories.COLUMN_COUNT + 2],
         )
         for row in tx.execute(_OF, {"repository_id": repository_id})
     ]
@@ -76,15 +80,24 @@ def of(tx: Connection, repository_id: int) -> list[MemberRecord]:
 
 def virtuals_of(tx: Connection, member_id: int) -> list[RepositoryRecord]:
     """The virtual repositories that this one is directly a member of, by name."""
-    return [record_of(row) for row in tx.execute(_VIRTUALS_OF, {"member_id": member_id})]
+    return [repositories.record_of(row) for row in tx.execute(_VIRTUALS_OF, {"member_id": member_id})]
+
+
+def virtuals(tx: Connection) -> list[RepositoryRecord]:
+    """All virtual repositories that have members, by name."""
+    return [repositories.record_of(row) for row in tx.execute(_VIRTUALS)]
 
 
 def put(tx: Connection, repository_id: int, members: Sequence[NewMember]) -> None:
     """Let the virtual repository have exactly these members, in this order.
 
     `Conflict` says what is wrong: too many, one twice, one that does not exist, two defaults, one that contains the
-    repository itself, more than `MOST_LEVELS` levels.
+    repository itself, more than `MOST_LEVELS` levels. The same again writes nothing: every change ends what is
+    remembered of answers.
     """
+    before = of(tx, repository_id)
+    if [NewMember(each.repository.id, each.include, each.exclude, each.is_default) for each in before] == list(members):
+        return
     if len(members) > MOST_MEMBERS:
         raise Conflict(f"a virtual repository can have {MOST_MEMBERS} members at most, not {len(members)}")
     if sum(member.is_default for member in members) > 1:

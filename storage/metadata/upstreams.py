@@ -47,7 +47,6 @@ _PUT_BUDGET = (
         retry_at=bindparam("new_retry_at"),
     )
 )
-_DROP_BUDGETS = sa.delete(upstream_budgets).where(upstream_budgets.c.observed_at < bindparam("cutoff"))
 
 _CHECK = sa.select(tag_checks.c.checked_at, tag_checks.c.etag).where(
     tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.name == bindparam("name")
@@ -108,11 +107,6 @@ def put_budget(tx: Connection, record: BudgetRecord) -> None:
     )
     if changed.rowcount == 0:
         tx.execute(_ADD_BUDGET, {"name": record.name, **values})
-
-
-def drop_budgets(tx: Connection, *, cutoff: int) -> int:
-    """Forget what was observed before `cutoff`; gives how many."""
-    return tx.execute(_DROP_BUDGETS, {"cutoff": cutoff}).rowcount
 
 
 # --- checks ------------------------------------------------------------------------------------------------------

@@ -20,20 +20,25 @@ from storage.changes_embedded import SqliteChanges
 from storage.database_sqlite import WRITER, Limits, Session, SqliteFile
 from storage.metadata import (
     accounts,
+    addresses,
     blobs,
     credentials,
     garbage,
     grants,
     manifests,
+    members,
     projects,
+    pulls,
     repositories,
     signing_keys,
     storages,
     tags,
+    upstreams,
 )
-from storage.records import ReferenceRecord, SigningKeyRecord
+from storage.metadata.members import NewMember
+from storage.records import AddressKind, ReferenceRecord, SigningKeyRecord
 from tests.storage.counted import Rows, expected, rows
-from tests.storage.metadata.pieces import copy, digest, image, manifest
+from tests.storage.metadata.pieces import copy, digest, document, image, manifest
 from tests.storage.metadata.samples import account, project, repository
 
 # Few of everything, so that acts meet each other; ids that do not exist are asked for too.
@@ -43,6 +48,7 @@ a_name = st.sampled_from(NAMES)
 a_time = st.integers(1, 5)
 a_writer = st.integers(0, 1)
 a_bool = st.booleans()
+some_names = st.sets(a_name)
 
 
 class Process:
@@ -131,6 +137,33 @@ class Machine(RuleBasedStateMachine):
     def delete_repository(self, by: int, which: int) -> None:
         """With everything in it."""
         self.act(by, lambda tx: repositories.delete(tx, which))
+
+    @rule(by=a_writer, which=an_id, kind=st.sampled_from(AddressKind), names=some_names)
+    def change_addresses(self, by: int, which: int, kind: AddressKind, names: set[str]) -> None:
+        """Those that stay are not written again."""
+        self.act(by, lambda tx: addresses.put(tx, which, kind, sorted(names)))
+
+    @rule(by=a_writer, which=an_id, inside=st.sets(an_id, max_size=2), whole=a_bool)
+    def change_members(self, by: int, which: int, inside: set[int], *, whole: bool) -> None:
+        """Any repository may be a member here."""
+        patterns = () if whole else ("a",)
+        self.act(by, lambda tx: members.put(tx, which, [NewMember(each, include=patterns) for each in sorted(inside)]))
+
+    @rule(by=a_writer, which=an_id, name=a_name, now=a_time)
+    def use_cache(self, by: int, which: int, name: str, now: int) -> None:
+        """A credential, a check and a pull are noted: nobody's answer ends."""
+
+        def use(tx: Transaction) -> None:
+            upstreams.put_credentials(tx, which, [name.encode()])
+            upstreams.put_check(tx, which, name, now, None)
+            pulls.note(tx, [(which, "img", document(name).digest, now)])
+
+        self.act(by, use)
+
+    @rule(by=a_writer, which=an_id, now=a_time)
+    def evict(self, by: int, which: int, now: int) -> None:
+        """A manifest of a cache, with its tags and what it alone needs."""
+        self.act(by, lambda tx: pulls.evict(tx, which, came_by=now))
 
     @rule(by=a_writer, which=an_id, text=a_name)
     def change_project(self, by: int, which: int, text: str) -> None:

@@ -11,12 +11,27 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from storage import Database, Transaction
-from storage.metadata import accounts, blobs, credentials, grants, manifests, projects, repositories, storages, tags
+from storage import AddressKind, Database, Transaction
+from storage.metadata import (
+    accounts,
+    addresses,
+    blobs,
+    credentials,
+    grants,
+    manifests,
+    members,
+    projects,
+    pulls,
+    repositories,
+    storages,
+    tags,
+    upstreams,
+)
 from storage.metadata.changes import ACCESS, blob_scope, image_scope
+from storage.metadata.members import NewMember
 from storage.metadata.tables import metadata
 from tests.storage.counted import TABLES
-from tests.storage.metadata.pieces import blob, digest, image, manifest
+from tests.storage.metadata.pieces import blob, digest, document, image, manifest
 from tests.storage.metadata.samples import NOW, account, project, repository
 
 IMAGE, BLOB = 70_007, 70_009  # beyond the number of scopes
@@ -222,7 +237,7 @@ def _tagged(tx: Transaction) -> None:
     tags.put(tx, place.id, "latest", manifest(tx, place, "one"), by=None, now=NOW)
     someone = account(tx, "someone")
     secret(tx, someone.id, "key")
-    assert (place.id, blob_id) == (1, 1)
+    assert (place.id, blob_id, repository(tx, "team/second").id) == (1, 1, 2)
 
 
 def _push(tx: Transaction, *, name: str, layer: str, tag: str, place: str = "team/app/img") -> None:
@@ -239,6 +254,8 @@ SILENT: dict[str, Act] = {
     "secrets that are used": lambda tx: credentials.touch(tx, {1: NOW + 9}),
     "a new secret and account": lambda tx: secret(tx, account(tx, "else").id, "new"),
     "a storage that is there": lambda tx: storages.ensure(tx, "default"),
+    "pulls that are noted": lambda tx: pulls.note(tx, [(1, "img", document("one").digest, NOW + 9)]),
+    "tags that are checked": lambda tx: upstreams.put_check(tx, 1, "latest", NOW + 9, '"x"'),
 }
 LOUD: dict[str, tuple[Act, set[str]]] = {
     "a tag that moves": (
@@ -260,6 +277,8 @@ LOUD: dict[str, tuple[Act, set[str]]] = {
         {ACCESS},
     ),
     "a password": (lambda tx: accounts.set_password(tx, 1, "hash", NOW), {ACCESS}),
+    "a host of its own": (lambda tx: addresses.put(tx, 1, AddressKind.HOST, ["own.example"]), {ACCESS}),
+    "a member": (lambda tx: members.put(tx, 1, [NewMember(2)]), {ACCESS}),
     "a setting": (lambda tx: repositories.update(tx, 1, now=NOW, anonymous_read=True), {ACCESS}),
 }
 

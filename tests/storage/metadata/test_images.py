@@ -57,3 +57,19 @@ async def test_pages_of_some_repositories(database: Database) -> None:
         assert len(images.page(tx, after="", limit=9, repository_ids=range(20_000))) == 4
 
     await database.transaction(act)
+
+
+async def test_pages_of_one_repository(database: Database) -> None:
+    """Whole images by name, in bytewise order, beyond a name that need not exist; of this repository alone."""
+
+    def act(tx: Transaction) -> None:
+        made = [image(tx, f"team/app/{name}") for name in ("b", "a-b", "Z")]
+        image(tx, "team/b/a")
+        made.sort(key=lambda each: each.name)
+        place = made[0].repository_id
+        assert images.page_of_repository(tx, place, after="", limit=9) == made
+        assert images.page_of_repository(tx, place, after="", limit=2) == made[:2]
+        assert images.page_of_repository(tx, place, after="a", limit=9) == made[1:]
+        assert images.page_of_repository(tx, place + 77, after="", limit=9) == []
+
+    await database.transaction(act)

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from storage import Database, Digest, Document, Transaction
+from storage import Database, Digest, Document, ReferenceRecord, Transaction
 from storage.metadata import images, manifests, tags
 from tests.storage.metadata.pieces import blob, digest, document, image, layer, manifest
 from tests.storage.metadata.samples import NOW
@@ -204,5 +204,42 @@ async def test_referrers_are_read_no_further_than_they_are_taken(database: Datab
             tracemalloc.stop()
         assert [row.digest for row in some] == every[:3]
         assert peak_bytes < 3 * 2**20
+
+    await database.transaction(act)
+
+
+async def test_a_layer_that_comes_after_its_manifests_is_needed_by_all_of_the_image(database: Database) -> None:
+    """Of a cache: manifests come first. Children, other images and what has a blob already are left alone."""
+
+    def act(tx: Transaction) -> None:
+        place, other = image(tx), image(tx, "team/app/other")
+        name = digest("layer")
+        has_child = ReferenceRecord("child", name, 10, None)
+        ids = [manifest(tx, place, each, [layer("layer", None), layer("second", None)]) for each in ("one", "two")]
+        index = manifest(tx, place, "index", [has_child])
+        elsewhere = manifest(tx, other, "one", [layer("layer", None)])
+        came = blob(tx, "layer", place)
+        assert manifests.fill(tx, place.id, name, came) == 2
+        assert manifests.fill(tx, place.id, name, came + 77) == 0
+        for each in ids:
+            assert [row.blob_id for row in manifests.references(tx, each)] == [came, None]
+        assert [row.blob_id for row in manifests.references(tx, index)] == [None]
+        assert [row.blob_id for row in manifests.references(tx, elsewhere)] == [None]
+
+    await database.transaction(act)
+
+
+async def test_the_size_that_a_manifest_says_of_a_layer(database: Database) -> None:
+    """Of a manifest of this image, whether the layer came or not; a child's size is no blob's."""
+
+    def act(tx: Transaction) -> None:
+        place, other = image(tx), image(tx, "team/app/other")
+        manifest(tx, place, "one", [ReferenceRecord("config", digest("config"), 123, None)])
+        manifest(tx, place, "two", [ReferenceRecord("config", digest("config"), 123, None)])
+        manifest(tx, place, "index", [ReferenceRecord("child", digest("child"), 7, None)])
+        assert manifests.referred_size(tx, place.id, digest("config")) == 123
+        assert manifests.referred_size(tx, place.id, digest("child")) is None
+        assert manifests.referred_size(tx, place.id, digest("absent")) is None
+        assert manifests.referred_size(tx, other.id, digest("config")) is None
 
     await database.transaction(act)

@@ -6,8 +6,18 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from storage import Database, Transaction
-from storage.metadata import accounts, credentials, grants, repositories, signing_keys, storages
+from storage import AddressKind, Database, Door, Transaction
+from storage.metadata import (
+    accounts,
+    addresses,
+    credentials,
+    grants,
+    members,
+    repositories,
+    signing_keys,
+    storages,
+    upstreams,
+)
 
 pytestmark = pytest.mark.parametrize("closed_database", ["sqlite"], indirect=True)  # asked in SQLite's own words
 
@@ -36,10 +46,20 @@ def plan(transaction: Transaction, read: Read) -> list[str]:
     [
         partial(repositories.route, name="a/b/c/d"),
         partial(repositories.route, name="img"),
+        partial(repositories.route, name="a/b/c/d", door=Door(host="a.example")),
+        partial(repositories.route, name="img", door=Door(namespace="docker.io")),
+        partial(repositories.route, name="img", door=Door(repository="a/b")),
         partial(repositories.find, project="a", name="b"),
         partial(repositories.get, repository_id=1),
         partial(repositories.by_alias, prefixes=["a", "a/b"]),
         repositories.catch_all,
+        partial(addresses.find, kind=AddressKind.HOST, name="a.example"),
+        partial(addresses.names_of, repository_id=1),
+        partial(members.virtuals_of, member_id=1),
+        partial(members.of, repository_id=1),
+        partial(upstreams.credentials, repository_id=1),
+        partial(upstreams.budget, name="a"),
+        partial(upstreams.checked, image_id=1, tag="a"),
         partial(credentials.by_hash, secret_hash="aa"),
         partial(credentials.of_account, account_id=1, kind="personal"),
         partial(grants.roles, account_id=1, repository_id=1, project_id=1),

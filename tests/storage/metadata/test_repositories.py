@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -183,6 +184,28 @@ async def test_a_listing_for_an_account_shows_what_it_may_read(database: Databas
     assert len(await readable(None)) == 5
     ids = await database.survey(grants.readable_ids, user)
     assert len(ids) == 3
+
+
+async def test_settings_of_one_type_come_back_as_they_were_given(database: Database) -> None:
+    """What only some types have is text to the rows; what all have stays, whichever of the two changes."""
+    made = await database.transaction(
+        repository, "hub/cache", repository_type="proxy", settings='{"upstream": {"a": 1}}'
+    )
+    assert (made.repository_type, json.loads(made.settings)) == ("proxy", {"upstream": {"a": 1}})
+
+    async def change(**changes: Any) -> tuple[dict[str, object], bool]:
+        changed = await database.transaction(lambda tx: repositories.update(tx, made.id, now=NOW, **changes))
+        assert changed is not None
+        assert await database.read(repositories.get, made.id) == changed
+        return {key: each for key, each in json.loads(changed.settings).items() if each is not True}, (
+            changed.redirect_pulls
+        )
+
+    assert await change(redirect_pulls=True) == ({"upstream": {"a": 1}}, True)
+    assert await change(settings='{"upstream": {"b": 2}}') == ({"upstream": {"b": 2}}, True)
+    assert await change(settings='{"virtual": {}}', redirect_pulls=False) == ({"virtual": {}}, False)
+    assert await change(settings='{"redirect_pulls": true}') == ({}, False)  # not said there
+    assert await change(description="else") == ({}, False)
 
 
 # --- routing -----------------------------------------------------------------------------------------------------

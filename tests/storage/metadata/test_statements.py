@@ -20,10 +20,24 @@ STATEMENTS: dict[str, sa.Select[Any] | sa.Insert | sa.Update | sa.Delete] = {
     for name, value in vars(importlib.import_module(f"storage.metadata.{module}")).items()
     if isinstance(value, sa.Select | sa.Insert | sa.Update | sa.Delete)
 }
-OURS = ("images.", "blobs.", "uploads.", "manifests.", "tags.", "garbage.")
+OURS = (
+    "images.",
+    "blobs.",
+    "uploads.",
+    "manifests.",
+    "tags.",
+    "garbage.",
+    "pulls.",
+    "upstreams.",
+    "members.",
+    "addresses.",
+)
 WALKS = {
     "garbage._IMAGES_OF": "sorts the images of one blob, for the report on a damaged one",
     "images._PAGE_OF": "sorts the images that somebody may read: 82 ms of a survey for 100,000",
+    "members._VIRTUALS_OF": "sorts the virtual repositories of one member",
+    "pulls._COLDEST": "sorts the manifests of one cache by what several tables say of them",
+    "pulls._OLD": "as the one before",
     "tags._OF_MANIFEST": "sorts the tags of one manifest",
 }
 """Statement that walks over an index or sorts -> what, and why it may."""
