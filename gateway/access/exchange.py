@@ -8,11 +8,11 @@ it ends with any of them, with the account's epoch, or unused for its lifetime. 
 the same one again and in parallel (row T9).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gateway.access.actions import NO_ACTIONS, TOKEN_ACTIONS
+from gateway.access.actions import NO_ACTIONS, TOKEN_ACTIONS, Action
 from gateway.access.authenticate import Authenticator
 from gateway.access.errors import InvalidToken
 from gateway.access.principal import Principal, TokenAccess
@@ -20,8 +20,9 @@ from gateway.access.rights import may_read_catalog, rights
 from gateway.access.secrets import SecretKind, hash_secret, looks_like, mint
 from gateway.access.tokens import TokenIssuer, fitting
 from gateway.oci.scopes import REGISTRY, REPOSITORY, Scope
-from storage import AccountRecord, CredentialRecord, Database, Transaction
-from storage.metadata import credentials, repositories
+from gateway.repositories import routing
+from storage import FRONT_DOOR, AccountRecord, CredentialRecord, Database, Door, Transaction
+from storage.metadata import credentials
 
 MAX_REFRESH_TOKENS: Final = 10_000
 """Refresh tokens of one account: every login of a fleet makes one. Beyond, the thousand longest unused are dropped."""
@@ -64,19 +65,22 @@ class TokenService:
         self._refresh_lifetime_s = refresh_lifetime_s
         self._clock = clock
 
-    async def grant(self, principal: Principal, scopes: Sequence[Scope], *, offline: bool) -> TokenAnswer:
+    async def grant(
+        self, principal: Principal, scopes: Sequence[Scope], *, offline: bool, door: Door = FRONT_DOOR
+    ) -> TokenAnswer:
         """A token with the rights the principal holds now on what the scopes name; perhaps with none at all.
 
-        `offline` asks for a refresh token. None is made for anonymous callers, nor for those who came by one, which
-        they go on using. Raises `InvalidToken` for callers that came by a registry token: it would never end.
+        `door` is where the token is asked for: names mean there what they will mean in the requests to come. `offline`
+        asks for a refresh token. None is made for anonymous callers, nor for those who came by one, which they go on
+        using. Raises `InvalidToken` for callers that came by a registry token: it would never end.
         """
         if principal.token_access is not None:
             raise InvalidToken("a registry token cannot be exchanged for another")
         look = self._database.read if len(scopes) <= _POINT_READS else self._database.survey
-        held = await look(_held, principal, scopes)
+        held = await look(_held, principal, scopes, door)
         access = fitting([entry for _, entry in held])
         kept = held[: len(access)]
-        granted = [Scope(REPOSITORY, name, frozenset(entry.actions)) for name, entry in kept if entry.actions]
+        granted = _granted(kept)
         catalog = may_read_catalog(principal) and any(_is_catalog(scope) for scope in scopes)
         refresh_token = await self._offer_refresh_token(principal) if offline else None
         issued = self._issuer.issue(principal, access=access, catalog=catalog)
@@ -149,7 +153,7 @@ class TokenService:
         )
 
 
-def _held(tx: Transaction, principal: Principal, scopes: Sequence[Scope]) -> list[tuple[str, TokenAccess]]:
+def _held(tx: Transaction, principal: Principal, scopes: Sequence[Scope], door: Door) -> list[tuple[str, TokenAccess]]:
     """For each scope: the name as it was asked, and what the principal holds there.
 
     An entry without rights stays in the token, the same for what is forbidden and what does not exist: it says that the
@@ -157,14 +161,35 @@ def _held(tx: Transaction, principal: Principal, scopes: Sequence[Scope]) -> lis
     """
     held = []
     for scope in scopes:
-        if scope.kind != REPOSITORY:
-            continue
-        name = _without_address(scope.name)
-        routed = repositories.route(tx, name)
-        actions = rights(tx, principal, routed[0], name) & TOKEN_ACTIONS if routed else NO_ACTIONS
-        place = routed[0].id if routed and actions else _NOWHERE
-        held.append((scope.name, TokenAccess(name, place, actions)))
+        if scope.kind == REPOSITORY:
+            name = _without_address(scope.name)
+            entries = list(_entries(tx, principal, name, door))
+            held += [(scope.name, entry) for entry in entries or [TokenAccess(name, _NOWHERE, NO_ACTIONS)]]
     return held
+
+
+def _entries(tx: Transaction, principal: Principal, name: str, door: Door) -> Iterator[TokenAccess]:
+    """The images that the name may stand for: what it means at this door, and what it is in full.
+
+    Challenges of mirrors (`ns`) have full names, and clients send them to the token endpoint of whatever host they use.
+    """
+    meant = routing.find(tx, name, door)
+    in_full = meant if meant is not None and meant.full_name == name else routing.by_full_name(tx, name)
+    for place in dict.fromkeys((meant, in_full)):
+        if place is None:
+            continue
+        actions = rights(tx, principal, place.record, place.full_name) & TOKEN_ACTIONS
+        if actions:
+            yield TokenAccess(place.full_name, place.record.id, actions)
+
+
+def _granted(kept: Sequence[tuple[str, TokenAccess]]) -> list[Scope]:
+    """What was granted of what was asked, each name once."""
+    actions: dict[str, frozenset[Action]] = {}
+    for name, entry in kept:
+        if entry.actions:
+            actions[name] = actions.get(name, NO_ACTIONS) | entry.actions
+    return [Scope(REPOSITORY, name, frozenset(granted)) for name, granted in actions.items()]
 
 
 def _without_address(name: str) -> str:

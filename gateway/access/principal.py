@@ -81,9 +81,11 @@ NO_LIMITS: Final = Limits()
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
-    """One entry of a registry token: these acts on the image that was called `name`, while it is in that repository.
+    """One entry of a registry token: these acts on the image with the full name `name`, in that repository.
 
-    The id makes the entry die with the repository, even if another is made under the same name (security row A15).
+    Its full name, whatever it was called when the token was asked for: the same image may be asked for by another way,
+    and another image by the same name. The id makes the entry die with the repository, even if another is made under
+    the same name (security row A15). An entry without actions has the name that was asked for.
     """
 
     name: str

@@ -4,6 +4,9 @@
              ∩ limits of the credential ∩ the entry of the registry token, if the caller came by one
 
 Every factor after the first can only take away. No right hangs on a name: accounts and repositories count by id.
+
+A virtual repository holds nothing of its own to write to: pushing there is the right to push to the member that takes
+its pushes, for whoever has any right on the view. Reading it is a right of its own, and says nothing of its members.
 """
 
 from collections.abc import Iterable
@@ -11,6 +14,7 @@ from typing import Final
 
 from gateway.access.actions import ALL_ACTIONS, NO_ACTIONS, ROLE_ACTIONS, Action, Role
 from gateway.access.principal import Limits, Principal
+from gateway.repositories import routing
 from storage import AccountRecord, ProjectRecord, RepositoryRecord, Transaction
 from storage.metadata import grants, repositories
 
@@ -19,19 +23,33 @@ EVERYBODY: Final = 0
 
 _NO_REPOSITORY: Final = 0
 _PULL: Final = frozenset({Action.PULL})
+_PUSH: Final = frozenset({Action.PUSH})
 _PAGE: Final = 1000
 
 
 def rights(tx: Transaction, principal: Principal, repository: RepositoryRecord, name: str | None) -> frozenset[Action]:
-    """What the caller may do now on the image that clients call `name`, which is in `repository`.
+    """What the caller may do now on the image `name`, which is in `repository`.
 
-    A caller with a registry token has what the token's entry for that very name *and* that repository's id leaves
-    (rows ACC-09 and A15), so with `name` None, the repository as a whole, nothing.
+    `name` is the image's full name (`project/repository/image`), whatever the client called it. A caller with a
+    registry token has what the token's entry for that very name *and* that repository's id leaves (rows ACC-09 and
+    A15), so with `name` None, the repository as a whole, nothing.
+    """
+    named = ALL_ACTIONS if principal.token_access is None else _by_token(principal, repository, name)
+    return named & own_rights(tx, principal, repository) if named else NO_ACTIONS
+
+
+def own_rights(tx: Transaction, principal: Principal, repository: RepositoryRecord) -> frozenset[Action]:
+    """What the account may do now in the whole repository, within its credential's limits.
+
+    Whatever image a registry token names: for what a request leads on to.
     """
     allowed = _within_limits(principal.limits, project_id=repository.project_id, repository_id=repository.id)
-    if principal.token_access is not None:
-        allowed &= _by_token(principal, repository, name)
-    return allowed & _held(tx, principal.account, repository) if allowed else NO_ACTIONS
+    held = _held(tx, principal.account, repository) if allowed else NO_ACTIONS
+    if held and repository.repository_type == routing.VIRTUAL and principal.account is not None:
+        target = routing.destination(tx, repository, None)
+        if target is not None:  # else whoever holds the right here is told that nobody takes pushes
+            held = (held - _PUSH) | (_PUSH & own_rights(tx, principal, target.record))
+    return allowed & held
 
 
 def project_rights(tx: Transaction, principal: Principal, project: ProjectRecord) -> frozenset[Action]:

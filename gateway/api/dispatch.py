@@ -76,7 +76,7 @@ def _values(route: Route, segments: list[str]) -> list[str]:
 
 
 async def _answer(api: Api, route: Route, path: Mapping[str, str], incoming: Request) -> Response:
-    visit = api.visits.of(incoming)
+    visit = await api.visits.of(incoming)
     entry = _Entry(route, visit, path)
     try:
         entry.principal = await _identify(api, visit, route)

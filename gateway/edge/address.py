@@ -7,11 +7,16 @@ about rights.
 Trust ends at the first address, from the right, that is not a trusted proxy. A proxy that appends gives one value per
 hop, one that replaces gives a single value; both are understood. `X-Forwarded-*` is preferred; `Forwarded` (RFC 7239)
 counts only where no `X-Forwarded-*` is present. A proxy must remove the family that it does not set.
+
+Where the operator has configured one address, it is told to everybody; only names that belong to repositories (rows,
+which this module does not know: `is_own`) are told as the client used them. What stands before `/v2` for the client is
+what a trusted proxy says in `X-Forwarded-Prefix`; without that header a trusted proxy is taken to have rewritten the
+path itself, so that nothing does; and who is not proxied sees the path as we do.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
@@ -28,6 +33,7 @@ _LAST_PORT: Final = 65535
 _HOST: Final = re.compile(
     r"(?P<name>[a-z0-9](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_-]{1,63}){0,126}\.?|\[[0-9a-f:.]{2,45}\])(?::(?P<port>\d{1,5}))?"
 )
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}){0,10}")
 _FORWARDED_PAIR: Final = re.compile(r'\s*([A-Za-z]+)=(?:"([^"\\]*)"|([^\s;,"]+))\s*')
 
 
@@ -74,24 +80,40 @@ class AddressRules:
         return address is not None and any(address in network for network in self.trusted_proxies)
 
 
-def external(scope: Scope, rules: AddressRules) -> External:
-    """The address under which the client reaches us; the configured one always wins.
+def named_host(scope: Scope, rules: AddressRules) -> str:
+    """The host that the client named: in small letters, with its port unless that is the scheme's own; `BadHost`."""
+    return _named(scope, _said_by_proxies(scope, rules)).host
 
-    Raises `BadHost` for anything but one well-formed host and `http` or `https`, `UnknownHost` for a host that is not
-    in the allow-list. The host is checked even when a URL is configured: a stranger's name may be an attack.
+
+def is_configured(host: str, rules: AddressRules) -> bool:
+    """Whether `named_host` is answered by the configuration alone, so that nobody need ask whose name it is."""
+    if rules.server_names and _split_host(host)[0] not in rules.server_names:
+        return False
+    return rules.external is None or host == rules.external.host
+
+
+def external(scope: Scope, rules: AddressRules, *, mount: str = "", is_own: bool = False) -> External:
+    """The address under which the client reaches us; the configured one wins, but for a repository's own host.
+
+    `mount` is the sub-path of one repository that the path begins with, `is_own` whether the host is a repository's.
+    Raises `BadHost` for anything but one well-formed host and `http` or `https`, and for a forwarded prefix that is no
+    path; `UnknownHost` for a host that is not in the allow-list. The host is checked even when a URL is configured: a
+    stranger's name may be an attack.
     """
     said = _said_by_proxies(scope, rules)
-    scheme = said.scheme or str(scope["scheme"])
-    if scheme not in _DEFAULT_PORTS:
-        raise BadHost("the forwarded scheme is neither http nor https")
-    name, port = _split_host(said.host or _host_header(scope))
-    if rules.server_names and name not in rules.server_names:
+    found = _named(scope, said)
+    below = "" if rules.trusts(_peer(scope)) else mount
+    prefix = below if said.prefix is None else said.prefix
+    if is_own:
+        scheme = said.scheme or (rules.external.scheme if rules.external else found.scheme)
+        return External(scheme, found.host, prefix)
+    if rules.server_names and found.name not in rules.server_names:
         raise UnknownHost("this gateway does not go by that name; see server.server_names")
-    if rules.external is not None:
-        return rules.external
-    port = port or said.port
-    host = name if port in {None, _DEFAULT_PORTS[scheme]} else f"{name}:{port}"
-    return External(scheme, host)
+    if rules.external is None:
+        return External(found.scheme, found.host, prefix)
+    if mount and said.prefix is not None:
+        return replace(rules.external, prefix=said.prefix)
+    return replace(rules.external, prefix=rules.external.prefix + below)
 
 
 def client_address(scope: Scope, rules: AddressRules) -> str:
@@ -116,6 +138,25 @@ class _Said:
     scheme: str | None = None
     host: str | None = None
     port: int | None = None
+    prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What the client named; `host` has a port only where it is not the scheme's own."""
+
+    scheme: str
+    name: str
+    host: str
+
+
+def _named(scope: Scope, said: _Said) -> _Named:
+    scheme = said.scheme or str(scope["scheme"])
+    if scheme not in _DEFAULT_PORTS:
+        raise BadHost("the forwarded scheme is neither http nor https")
+    name, port = _split_host(said.host or _host_header(scope))
+    port = port or said.port
+    return _Named(scheme, name, name if port in {None, _DEFAULT_PORTS[scheme]} else f"{name}:{port}")
 
 
 def _said_by_proxies(scope: Scope, rules: AddressRules) -> _Said:
@@ -125,10 +166,12 @@ def _said_by_proxies(scope: Scope, rules: AddressRules) -> _Said:
     hops = sum(rules.trusts(address) for address in _trail(scope, rules))
     if _uses_x_forwarded(scope):
         port = _at_hop(_elements(scope, b"x-forwarded-port"), hops)
+        prefix = _at_hop(_elements(scope, b"x-forwarded-prefix"), hops)
         return _Said(
             _lower(_at_hop(_elements(scope, b"x-forwarded-proto"), hops)),
             _at_hop(_elements(scope, b"x-forwarded-host"), hops),
             None if port is None else _port(port),
+            None if prefix is None else _prefix(prefix),
         )
     pairs = [_forwarded_pairs(element) for element in _elements(scope, b"forwarded")]
     told = _at_hop(pairs, hops) or {}
@@ -219,6 +262,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= _LAST_PORT):
         raise BadHost("the port is not a number from 1 to 65535")
     return int(text)
+
+
+def _prefix(text: str) -> str:
+    """The path that a proxy took off, without its last slash; `BadHost` for what no client could go back to."""
+    if not _PREFIX.fullmatch(path := text.removesuffix("/")):
+        raise BadHost("the forwarded prefix is not a path")
+    return path
 
 
 def _lower(text: str | None) -> str | None:

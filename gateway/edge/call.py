@@ -1,27 +1,33 @@
 """What the edge knows of a request before any endpoint sees it (`Visit`), and what the guard made of it (`Call`)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.access.actions import Action
 from gateway.access.principal import Principal
-from gateway.access.rights import rights
+from gateway.access.rights import own_rights
 from gateway.edge.address import External
-from storage import RepositoryRecord, Transaction
+from gateway.repositories.routing import Place
+from storage import FRONT_DOOR, Door, RepositoryRecord, Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request from outside. `authorization` holds every Authorization header as it came."""
+    """One request from outside. `authorization`: every Authorization header as it came; `door`: where it came in."""
 
     request_id: str
     authorization: tuple[str, ...]
     external: External
     client: str
     user_agent: str
+    door: Door = FRONT_DOOR
 
     def realm(self) -> str:
-        """Where this client gets tokens: on the very host that it spoke to (row CH-12)."""
+        """Where this client gets tokens: on the very host that it spoke to, by the same door (row CH-12)."""
         return self.external.url("/v2/token")
+
+    def path(self, path: str) -> str:
+        """A path of the registry API, which begins with `/v2/`, as this client has to write it (row UP-02)."""
+        return self.external.prefix + path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +38,19 @@ class Caller:
 
     def may_pull(self, tx: Transaction, repository: RepositoryRecord) -> bool:
         """Whether the account itself may read there, whatever door its registry token names."""
-        return Action.PULL in rights(tx, replace(self.principal, token_access=None), repository, None)
+        return Action.PULL in own_rights(tx, self.principal, repository)
 
     def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
         """Whether the account itself may write there."""
-        return Action.PUSH in rights(tx, replace(self.principal, token_access=None), repository, None)
+        return Action.PUSH in own_rights(tx, self.principal, repository)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """An admitted request on an image: who, where, and what else they may do there.
 
-    `name` is the image's name as the client wrote it; answers repeat it (row TG-01).
+    `name` is the image's name as the client wrote it; answers repeat it (row TG-01). `repository` and `image` are what
+    the request acts on: of a push to a virtual repository, the member that takes it, and `view` is the virtual one.
     """
 
     visit: Visit
@@ -52,6 +59,21 @@ class Call:
     image: str
     name: str
     actions: frozenset[Action]
+    view: Place | None = None
+
+    def path(self, rest: str) -> str:
+        """The path of something of this image (`blobs/...`), as this client has to write it for the next request."""
+        return self.visit.path(f"/v2/{self.token_name}/{rest}")
+
+    @property
+    def token_name(self) -> str:
+        """What the image is called where the way in is not told: where tokens are given, and in locations.
+
+        A mirror's client sends its `ns` along only of its own accord: it gets the full name.
+        """
+        if self.visit.door.namespace is None:
+            return self.name
+        return (self.view or Place(self.repository, self.image)).full_name
 
     @property
     def account_id(self) -> int | None:

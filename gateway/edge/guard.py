@@ -6,6 +6,7 @@ same answer whether the thing exists or not (rows ACC-01, ACC-02).
 """
 
 import base64
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.access.actions import Action
@@ -14,10 +15,11 @@ from gateway.access.errors import BadCredentials, InvalidToken
 from gateway.access.principal import ANONYMOUS, Principal
 from gateway.access.rights import may_read_catalog, rights, sees_everything
 from gateway.edge.call import Call, Visit
-from gateway.oci.errors import Code, RegistryError, name_unknown
+from gateway.oci.errors import Code, RegistryError, name_unknown, shown
 from gateway.oci.scopes import challenge
-from storage import Database, RepositoryRecord, Transaction
-from storage.metadata import repositories
+from gateway.repositories import routing
+from gateway.repositories.routing import Place
+from storage import Database, Door, RepositoryRecord, Transaction
 
 # What a challenge asks for, by the right that was missing (row CH-03). A pusher reads what it pushed.
 _SCOPE_ACTIONS: Final = {Action.PULL: "pull", Action.PUSH: "pull,push", Action.DELETE: "delete"}
@@ -83,23 +85,49 @@ class Guard:
         return await self._authenticator.basic(user, password)
 
     async def enter(self, visit: Visit, name: str, need: Action) -> Call:
-        """Admit a request on an image that needs one right; raises `RegistryError` 401, or 404 to who sees all."""
-        scope = repository_scope(name, need)
+        """Admit a request on an image that needs one right; raises `RegistryError` 401, or 404 to who sees all.
+
+        To a namespace that nobody mirrors it is 404 for everybody: the table of them is no secret, and clients go on
+        to the next registry then. Who pushes to a virtual repository is led on to the member that takes it.
+        """
+        scope = repository_scope(await self._full_name(visit, name), need)
         principal = await self.identify(visit, scope=scope)
-        found = await self._database.read(_look, principal, name)
+        found = await self._database.read(_look, principal, name, visit.door, need)
         if found is None and sees_everything(principal):
             raise name_unknown(name)
-        if found is None or need not in found[2]:
+        if found is None or need not in found.actions:
             raise self.insufficient(visit, principal, scope)
-        repository, image, actions = found
-        return Call(visit, principal, repository, image, name, actions)
+        return _call(visit, principal, name, found)
 
     async def also(self, call: Call, name: str, need: Action) -> Call | None:
         """The same caller on another image, for the source of a mount; None if they lack the right there."""
-        found = await self._database.read(_look, call.principal, name)
-        if found is None or need not in found[2]:
+        found = await self._database.read(_look, call.principal, name, call.visit.door, need)
+        if found is None or need not in found.actions:
             return None
-        return Call(call.visit, call.principal, found[0], found[1], name, found[2])
+        return _call(call.visit, call.principal, name, found)
+
+    async def never_asked_for(self, call: Call, name: str) -> bool:
+        """Whether the caller came by a registry token that does not mention this image: a new one may help.
+
+        An image may stand there under its full name, if the caller holds anything there; else as it was asked for, so
+        that this tells nothing of what exists.
+        """
+        entries = call.principal.token_access
+        if entries is None or not call.principal.never_asked_for(name):
+            return False
+        place = await self._database.read(routing.find, name, call.visit.door)
+        return place is None or (place.full_name, place.record.id) not in {
+            (entry.name, entry.repository_id) for entry in entries
+        }
+
+    async def _full_name(self, visit: Visit, name: str) -> str:
+        """What a token has to be asked for: a mirror's clients do not send `ns` to the token endpoint."""
+        if visit.door.namespace is None:
+            return name
+        place = await self._database.read(routing.find, name, visit.door)
+        if place is None:
+            raise _namespace_unknown(visit.door.namespace)
+        return place.full_name
 
     def confirmation(self, call: Call, need: Action) -> "Confirmation":
         """The same question once more, for the transaction that ends the request: bodies can take hours to come."""
@@ -108,10 +136,10 @@ class Guard:
     def confirm(self, tx: Transaction, call: Call, need: Action) -> RepositoryRecord:
         """The repository as it is now, if the caller still holds the right there; else the refusal of `enter`."""
         principal = self._authenticator.renewed(tx, call.principal)
-        found = _look(tx, principal, call.name) if principal is not None else None
-        if found is None or found[0].id != call.repository.id or need not in found[2]:
-            raise self.insufficient(call.visit, call.principal, repository_scope(call.name, need))
-        return found[0]
+        found = None if principal is None else _look(tx, principal, call.name, call.visit.door, need)
+        if found is None or found.place.record.id != call.repository.id or need not in found.actions:
+            raise self.insufficient(call.visit, call.principal, repository_scope(call.token_name, need))
+        return found.place.record
 
     async def enter_registry(self, visit: Visit) -> Principal:
         """Admit to `/v2/` itself: any account, or any token. Clients learn the scheme here (row CH-02)."""
@@ -151,12 +179,34 @@ class Confirmation:
         self.repository = self._guard.confirm(tx, self._call, self._need)
 
 
-def _look(tx: Transaction, principal: Principal, name: str) -> tuple[RepositoryRecord, str, frozenset[Action]] | None:
-    routed = repositories.route(tx, name)
-    if routed is None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a request leads and what the caller may do there; `view`: the virtual repository that it came through."""
+
+    place: Place
+    actions: frozenset[Action]
+    view: Place | None = None
+
+
+def _look(tx: Transaction, principal: Principal, name: str, door: Door, need: Action) -> _Found | None:
+    place = routing.find(tx, name, door)
+    if place is None:
         return None
-    repository, image = routed
-    return repository, image, rights(tx, principal, repository, name)
+    found = _Found(place, rights(tx, principal, place.record, place.full_name))
+    if need is not Action.PUSH or place.record.repository_type != routing.VIRTUAL or need not in found.actions:
+        return found
+    target = routing.destination(tx, place.record, place.image)
+    return found if target is None else _Found(target, found.actions, view=place)
+
+
+def _call(visit: Visit, principal: Principal, name: str, found: _Found) -> Call:
+    return Call(visit, principal, found.place.record, found.place.image, name, found.actions, found.view)
+
+
+def _namespace_unknown(namespace: str) -> RegistryError:
+    return RegistryError(
+        Code.NAME_UNKNOWN, f"no repository here mirrors {shown(namespace)}: give one that namespace, or ask elsewhere"
+    )
 
 
 def _detail(scope: str | None) -> list[dict[str, str]] | None:

@@ -7,8 +7,11 @@ import structlog
 from quart import Quart, Response, has_request_context, request
 from quart.wrappers import Request
 
-from gateway.edge.address import AddressRules, client_address, external
+from gateway.edge.address import AddressRules, client_address, external, is_configured, named_host
 from gateway.edge.call import Visit
+from gateway.edge.doors import FRONT, Doorway
+from storage import AddressKind, Database, Transaction
+from storage.metadata import addresses
 
 # In the request's scope, not in the framework's `g`: an answer that fails at its first byte gets a context of its own.
 _KEY: Final = "gateway.request_id"
@@ -36,17 +39,29 @@ def request_id() -> str:
 
 
 class Visits:
-    """Makes visits under one set of address rules."""
+    """Makes visits under one set of address rules. `database` knows the hosts that belong to repositories."""
 
-    def __init__(self, rules: AddressRules) -> None:
+    def __init__(self, rules: AddressRules, database: Database) -> None:
         self._rules = rules
+        self._database = database
 
-    def of(self, request: Request) -> Visit:
-        """What is known of the request; raises `BadHost` and `UnknownHost`."""
+    async def of(self, request: Request, doorway: Doorway = FRONT) -> Visit:
+        """What is known of the request; raises `BadHost` and `UnknownHost`, and storage errors.
+
+        Rows are read only for a host that the configuration does not know.
+        """
+        host = named_host(request.scope, self._rules)
+        is_own = not is_configured(host, self._rules) and await self._database.read(_is_own, host)
         return Visit(
             request_id=request_id(),
             authorization=tuple(request.headers.getlist("Authorization")),
-            external=external(request.scope, self._rules),
+            external=external(request.scope, self._rules, mount=doorway.entrance.prefix, is_own=is_own),
             client=client_address(request.scope, self._rules),
             user_agent=request.headers.get("User-Agent", "")[:256],
+            door=doorway.door(host),
         )
+
+
+def _is_own(tx: Transaction, host: str) -> bool:
+    """Whether the host belongs to a repository, or has one for all names that nobody else serves."""
+    return any(addresses.find(tx, kind, host) for kind in (AddressKind.HOST, AddressKind.CATCH_ALL))

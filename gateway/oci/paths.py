@@ -25,6 +25,10 @@ Refused with 400 NAME_INVALID, whatever else the path says: bytes outside visibl
 is wrong and not merely asking for something absent. In the place of a digest a stray `%` is DIGEST_INVALID. A name that
 breaks the grammar is NAME_INVALID as well (GEN-01), so every `name` in a target is a valid one. References, digests and
 upload ids are kept as text: what a bad one means depends on the method.
+
+One repository may also be addressed as if it were a whole registry: `/repositories/oci/`[project`/`]repository`/v2/`...
+(`enter`). The first segment `v2` that follows a name ends the names, so in this form, in a project of its own, a
+repository cannot be called `v2`; every path still has exactly one meaning.
 """
 
 import re
@@ -33,7 +37,24 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.oci.errors import Code, RegistryError, digest_invalid, shown
-from gateway.oci.names import parse_name
+from gateway.oci.names import is_name, parse_name
+
+MOUNTS: Final = "/repositories/oci/"
+"""Below this, the next one or two segments name a repository, and all after them is a registry of its own."""
+COMMON: Final = "common"
+"""The project that is meant where a path names a repository alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where a path comes in. `path` is what the registry behind it sees: it begins with `/v2`, unless it is `b""`.
+
+    `prefix` stands before it in the raw path; with one, `repository` (`project/repository`) is the one that is meant.
+    """
+
+    path: bytes
+    prefix: str = ""
+    repository: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +147,29 @@ _BEFORE_DIGEST: Final = frozenset({b"manifests", b"blobs", b"referrers"})
 _ONLY_COLON: Final = "nothing but the ':' of a digest may be percent-encoded"
 
 
+def is_registry(raw_path: bytes) -> bool:
+    """Whether a path is the registry API's, even if it is wrong: such answers are this API's, too."""
+    return raw_path in (b"/v2", MOUNTS[:-1].encode()) or raw_path.startswith((b"/v2/", MOUNTS.encode()))
+
+
+def enter(raw_path: bytes) -> Entrance:
+    """Take the sub-path of one repository off a raw path, if it has one; `split` takes the rest.
+
+    Nothing is decoded here either, so `%` and all else that no name holds raises NAME_INVALID (400). A path that names
+    no repository, or has no `/v2` after it, leads nowhere: an empty `path`.
+    """
+    if not raw_path.startswith(MOUNTS.encode()):
+        return Entrance(raw_path)
+    segments = raw_path[len(MOUNTS) :].split(b"/", 3)
+    try:
+        names = segments[: segments.index(b"v2", 1, 3)]
+    except ValueError:
+        return Entrance(b"")
+    texts = [_segment(name) for name in names]
+    prefix = MOUNTS + "/".join(texts)
+    return Entrance(raw_path[len(prefix) :], prefix, "/".join((COMMON, *texts)[-2:]))
+
+
 def split(raw_path: bytes) -> Target:
     """What the path addresses. `raw_path` begins with `/v2` and has no query; other paths are `Unknown`.
 
@@ -146,6 +190,13 @@ def split(raw_path: bytes) -> Target:
 def is_upload_id(text: str) -> bool:
     """Whether the text can be the id of an upload session that Sluice made: a UUID in lowercase hex."""
     return _UPLOAD_ID.fullmatch(text) is not None
+
+
+def _segment(segment: bytes) -> str:
+    text = segment.decode("latin-1")
+    if not is_name(text):  # it holds no slash: it was split there
+        raise _hostile("the path of a repository holds names", segment)
+    return text
 
 
 def _plain(path: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
 from gateway.oci.referrers import Referrer
+from gateway.repositories.routing import Place
 from storage import (
     BlobReader,
     Digest,
@@ -59,7 +60,7 @@ class FoundManifest:
     `fresh_until`: from this Unix second on the answer may be another without any row having changed; None: rows tell.
     `warning`: why this may be out of date, for a `Warning` field, and `age_s` since it was last known to be right; such
     an answer is not to be remembered. `depends_on_rows` False: it hangs on more than the rows of the image that the
-    document was found in, so it is not to be remembered either.
+    document was found in, so it is not to be remembered either. `found_in`: where, if not in what was asked.
     """
 
     document: Document
@@ -67,6 +68,7 @@ class FoundManifest:
     age_s: int | None = None
     warning: str | None = None
     depends_on_rows: bool = True
+    found_in: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,13 @@ class WritableRepository(Repository, Protocol):
 
     async def delete_blob(self, image: str, digest: Digest) -> None:
         """Take the image's link to a blob away; BLOB_UNKNOWN. The bytes stay while anything needs them."""
+        ...
+
+    async def share_blob(self, image: str, digest: Digest) -> FoundBlob | None:
+        """Link a blob that is stored already, if the caller may read a repository that has it; else None.
+
+        For callers who were admitted to write to this repository, who then need not send the bytes.
+        """
         ...
 
 

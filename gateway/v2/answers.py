@@ -6,8 +6,8 @@ from typing import Final
 
 from quart import Response
 
+from gateway.edge.call import Call
 from gateway.oci.conditions import etag
-from gateway.oci.paths import Upload
 from storage import Digest
 
 API_VERSION: Final = {"Docker-Distribution-Api-Version": "registry/2.0"}
@@ -54,13 +54,13 @@ def created(location: str, digest: Digest, headers: Mapping[str, str] | None = N
     return empty(201, {"Location": location, "Docker-Content-Digest": str(digest), **(headers or {})})
 
 
-def session_headers(target: Upload, offset: int) -> dict[str, str]:
-    """Where the session is and how far it came.
+def session_headers(call: Call, upload_id: str, offset: int) -> dict[str, str]:
+    """Where the session is for this client, and how far it came.
 
     Docker needs `0-0` even for nothing (row UP-07); all state is in the path (rows UP-02, UP-03).
     """
     return {
-        "Location": f"/v2/{target.name}/blobs/uploads/{target.upload_id}",
+        "Location": call.path(f"blobs/uploads/{upload_id}"),
         "Range": f"0-{max(offset - 1, 0)}",
-        "Docker-Upload-UUID": target.upload_id,
+        "Docker-Upload-UUID": upload_id,
     }

@@ -83,7 +83,7 @@ async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
         admit = _admission(v2, call, push, request, confirm)
         await repository.put_manifest(call.image, push, admit=admit, confirm=confirm)
     headers = {"OCI-Subject": str(manifest.subject.digest)} if manifest.subject else {}
-    response = created(f"/v2/{call.name}/manifests/{digest}", digest, headers)
+    response = created(call.path(f"manifests/{digest}"), digest, headers)
     for name in extra:
         response.headers.add("OCI-Tag", name)
     return response

@@ -37,7 +37,7 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}
     if page.next_after is not None:
         extra = {"artifactType": wanted} if wanted is not None else {}
-        path = f"/v2/{target.name}/referrers/{subject}"
+        path = call.path(f"referrers/{subject}")
         headers["Link"] = next_link(path, last=str(page.next_after), n=None, extra=extra)
     return entity(page.body, CONTENT_TYPE, headers)
 

@@ -23,7 +23,7 @@ async def get(v2: V2, call: Call, target: paths.Tags, request: Request) -> Respo
             raise name_unknown(target.name) from None
         raise
     page, more = found.names[:limit], len(found.names) > limit > 0
-    path = f"/v2/{target.name}/tags/list"
+    path = call.path("tags/list")
     headers = {"Link": next_link(path, last=page[-1], n=limit)} if more else {}
     headers |= staleness(found.warning, found.age_s)
     return entity(tags_document(target.name, page), "application/json", headers)

@@ -36,7 +36,7 @@ async def answer(v2: V2, visit: Visit, request: Request) -> Response:
         return await _post(v2, visit, request)
     principal = await _caller(v2, visit)
     offline = request.args.get("offline_token", "").lower() in {"true", "1"}
-    granted = await _grant(v2, principal, request.args.getlist("scope"), offline=offline)
+    granted = await _grant(v2, visit, principal, request.args.getlist("scope"), offline=offline)
     return document(_reply(granted), _NO_STORE)
 
 
@@ -53,7 +53,7 @@ async def _post(v2: V2, visit: Visit, request: Request) -> Response:
         case _:
             return document({"error": "unsupported_grant_type"}, _NO_STORE, status=400)
     offline = fields.get("access_type") == "offline"
-    granted = await _grant(v2, principal, form.get("scope", []), offline=offline)
+    granted = await _grant(v2, visit, principal, form.get("scope", []), offline=offline)
     reply = _reply(granted)
     reply["scope"] = " ".join(format_scope(scope) for scope in granted.granted)
     if fields["grant_type"] == "refresh_token":  # docker keeps using the one it sent (row OAU-03)
@@ -70,9 +70,9 @@ def _form(body: bytes) -> Mapping[str, list[str]]:
         ) from None  # the body may hold a password
 
 
-async def _grant(v2: V2, principal: Principal, scopes: Sequence[str], *, offline: bool) -> TokenAnswer:
+async def _grant(v2: V2, visit: Visit, principal: Principal, scopes: Sequence[str], *, offline: bool) -> TokenAnswer:
     try:
-        return await v2.tokens.grant(principal, parse_scopes(scopes), offline=offline)
+        return await v2.tokens.grant(principal, parse_scopes(scopes), offline=offline, door=visit.door)
     except InvalidToken:  # came by a registry token, or by a secret that was revoked a moment ago
         raise _refusal(v2) from None
 

@@ -39,6 +39,7 @@ from gateway.oci.errors import (
 from gateway.oci.names import parse_digest, parse_name
 from gateway.oci.ranges import parse_content_range
 from gateway.repositories.contract import WritableRepository
+from gateway.repositories.routing import VIRTUAL, Place, sources
 from gateway.v2.answers import created, empty, session_headers
 from gateway.v2.services import V2
 from storage import CANONICAL, HEX_LENGTHS, Busy, Digest, Upload, UploadRecord
@@ -46,18 +47,18 @@ from storage import CANONICAL, HEX_LENGTHS, Busy, Digest, Upload, UploadRecord
 _ALGORITHM: Final = re.compile(r"[a-z0-9]{1,20}")
 
 
-async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> Response:
+async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """Open a session; or mount a blob; or take the whole blob in this one request (rows UP-01, UP-05, MT)."""
     _require_writable(v2, call)
     if "mount" in request.args:
         mounted = parse_digest(request.args["mount"])
         if await _mount(v2, call, mounted, request.args.get("from", "")):
-            return created(f"/v2/{target.name}/blobs/{mounted}", mounted)
+            return created(call.path(f"blobs/{mounted}"), mounted)
     digest = _digest_asked(request) if "digest" in request.args else None
     algorithm = _algorithm_asked(request)
     record = await v2.content.begin(call.repository, call.image, account_id=_account(call), algorithm=algorithm)
     if digest is None:
-        return empty(202, session_headers(paths.Upload(target.name, record.id), 0))
+        return empty(202, session_headers(call, record.id, 0))
     async with v2.content.resume(record, keep=False) as upload:  # nobody else ever hears of this session
         await _receive(v2, upload, request, None, digest=digest)
         return await _commit(v2, call, upload, digest)
@@ -66,9 +67,9 @@ async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> 
 async def append(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
     """Take the next bytes, streamed or as a chunk with Content-Range (rows UP-06 to UP-12)."""
     async with v2.content.resume(await _session(v2, call, target)) as upload:
-        await _receive(v2, upload, request, target)
+        await _receive(v2, upload, request, call)
         await v2.content.save(upload)
-        return empty(202, session_headers(target, upload.offset))
+        return empty(202, session_headers(call, target.upload_id, upload.offset))
 
 
 async def finish(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
@@ -76,7 +77,7 @@ async def finish(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
     record = await _session(v2, call, target)
     digest = _digest_asked(request)
     async with v2.content.resume(record) as upload:
-        await _receive(v2, upload, request, target, digest=digest)
+        await _receive(v2, upload, request, call, digest=digest)
         return await _commit(v2, call, upload, digest)
 
 
@@ -88,7 +89,7 @@ async def status(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
             offset = upload.offset
     except Busy:  # a PATCH is running: what it brings is not ours to report yet
         offset = record.offset_bytes
-    return empty(204, session_headers(target, offset))
+    return empty(204, session_headers(call, target.upload_id, offset))
 
 
 async def cancel(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
@@ -107,14 +108,14 @@ async def _session(v2: V2, call: Call, target: paths.Upload) -> UploadRecord:
 
 
 async def _receive(
-    v2: V2, upload: Upload, request: Request, target: paths.Upload | None, *, digest: Digest | None = None
+    v2: V2, upload: Upload, request: Request, call: Call | None, *, digest: Digest | None = None
 ) -> None:
     """Append the request's body. With a Content-Range it must be exactly that chunk, at exactly this place.
 
-    `target` is where to go on after a gap; None if the session ends with this request. `digest` is what the session's
-    bytes shall have at the end of this body.
+    `call` is whose client goes on after a gap; None if the session ends with this request. `digest` is what the
+    session's bytes shall have at the end of this body.
     """
-    expected = _expected_bytes(upload, request, target)
+    expected = _expected_bytes(upload, request, call)
     if expected is None:
         if not await _receive_verified(v2, upload, request, digest):
             await _append_all(v2, upload, request)
@@ -129,7 +130,7 @@ async def _receive(
         raise
 
 
-def _expected_bytes(upload: Upload, request: Request, target: paths.Upload | None) -> int | None:
+def _expected_bytes(upload: Upload, request: Request, call: Call | None) -> int | None:
     header = request.headers.get("Content-Range")
     if header is None:
         return None
@@ -139,7 +140,7 @@ def _expected_bytes(upload: Upload, request: Request, target: paths.Upload | Non
             Code.BLOB_UPLOAD_INVALID,
             f"the chunk starts at {first}, but {upload.offset} bytes are here: continue there",
             status=416,
-            headers=session_headers(target, upload.offset) if target else None,
+            headers=session_headers(call, upload.record.id, upload.offset) if call else None,
         )
     expected = last - first + 1
     if request.content_length is not None and request.content_length != expected:
@@ -191,7 +192,7 @@ async def _append_all(v2: V2, upload: Upload, request: Request, *, promised: int
 async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Response:
     confirm = v2.guard.confirmation(call, Action.PUSH)
     await v2.content.commit(upload, digest, repository=call.repository, confirm=confirm)
-    return created(f"/v2/{call.name}/blobs/{digest}", digest)
+    return created(call.path(f"blobs/{digest}"), digest)
 
 
 async def _mount(v2: V2, call: Call, digest: Digest, source_text: str) -> bool:
@@ -206,17 +207,27 @@ async def _mount(v2: V2, call: Call, digest: Digest, source_text: str) -> bool:
         return False
     source = await v2.guard.also(call, source_name, Action.PULL)
     if source is None:
-        if call.principal.never_asked_for(source_name):
-            scope = f"{repository_scope(call.name, Action.PUSH)} {repository_scope(source_name, Action.PULL)}"
+        if await v2.guard.never_asked_for(call, source_name):
+            scope = f"{repository_scope(call.token_name, Action.PUSH)} {repository_scope(source_name, Action.PULL)}"
             raise v2.guard.insufficient(call.visit, call.principal, scope)
         return False
-    return await v2.content.mount(
-        digest,
-        source_repository_id=source.repository.id,
-        source_image=source.image,
-        repository=call.repository,
-        image=call.image,
-    )
+    for place in await _places(v2, source):
+        if await v2.content.mount(
+            digest,
+            source_repository_id=place.record.id,
+            source_image=place.image,
+            repository=call.repository,
+            image=call.image,
+        ):
+            return True
+    return False
+
+
+async def _places(v2: V2, source: Call) -> list[Place]:
+    """Where the source of a mount has its blobs: a virtual repository in those members that the caller may pull."""
+    if source.repository.repository_type != VIRTUAL:
+        return [Place(source.repository, source.image)]
+    return await v2.database.read(sources, source.repository, source.image, source.caller.may_pull)
 
 
 def _digest_asked(request: Request) -> Digest:

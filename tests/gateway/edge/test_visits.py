@@ -15,6 +15,7 @@ from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules, External
 from gateway.edge.call import Visit
 from gateway.logs import get_logger
+from storage import Database
 from tests.gateway.edge.visitors import HERE, Answer, ask
 
 
@@ -41,7 +42,7 @@ class _Unreadable:
 class Scene:
     """An application behind rules; `/` notes the visit, `/twice` waits for a second request, `/broken` fails."""
 
-    def __init__(self, **server: Any) -> None:
+    def __init__(self, database: Database, **server: Any) -> None:
         self.seen: list[Visit] = []
         self.entered = trio.Event()
         self.leave = trio.Event()
@@ -50,11 +51,11 @@ class Scene:
         streams.install(self.app)
         visits.install(self.app)
         failures.install(self.app)
-        made = visits.Visits(AddressRules.of(Server(**server)))
+        made = visits.Visits(AddressRules.of(Server(**server)), database)
 
         @self.app.get("/")
         async def index() -> str:
-            self.seen.append(made.of(request))
+            self.seen.append(await made.of(request))
             get_logger("m").info("seen")
             self.noted.set()
             return "ok"
@@ -75,49 +76,49 @@ class Scene:
             raise KeyError("x")
 
 
-async def visit_with(headers: dict[str, str], **server: Any) -> Visit:
+async def visit_with(database: Database, headers: dict[str, str], **server: Any) -> Visit:
     """What is known of a request with these headers."""
-    scene = Scene(**server)
+    scene = Scene(database, **server)
     assert (await ask(scene.app, "/", headers=headers)).status == 200
     return scene.seen[0]
 
 
-async def test_a_visit_is_what_the_request_says() -> None:
+async def test_a_visit_is_what_the_request_says(database: Database) -> None:
     """Address, host and user agent; without credentials there is no Authorization."""
-    seen = await visit_with({"User-Agent": "docker/26.1"})
+    seen = await visit_with(database, {"User-Agent": "docker/26.1"})
 
     assert (seen.authorization, seen.external, seen.client) == ((), HERE, "192.0.2.7")
     assert (seen.user_agent, seen.realm()) == ("docker/26.1", "http://registry.test:8080/v2/token")
 
 
-async def test_authorization_is_kept_as_it_came() -> None:
+async def test_authorization_is_kept_as_it_came(database: Database) -> None:
     """The guard decides about it; bytes beyond ASCII come as Latin-1."""
-    assert (await visit_with({"Authorization": "Basic \xe4 "})).authorization == ("Basic \xe4 ",)
-    assert (await visit_with({"Authorization": ""})).authorization == ("",)
+    assert (await visit_with(database, {"Authorization": "Basic \xe4 "})).authorization == ("Basic \xe4 ",)
+    assert (await visit_with(database, {"Authorization": ""})).authorization == ("",)
 
 
-async def test_every_authorization_header_is_seen() -> None:
+async def test_every_authorization_header_is_seen(database: Database) -> None:
     """Two headers are two, not joined and not the first: whoever sends two must not be taken for one of them."""
-    scene = Scene()
+    scene = Scene(database)
     async with scene.app.test_request_context("/", headers=Headers([("Authorization", "a"), ("Authorization", "b")])):
-        seen = visits.Visits(AddressRules()).of(request)
+        seen = await visits.Visits(AddressRules(), database).of(request)
 
     assert seen.authorization == ("a", "b")
 
 
-async def test_a_long_user_agent_is_cut() -> None:
+async def test_a_long_user_agent_is_cut(database: Database) -> None:
     """It is compared and noted, and whoever writes a novel there costs no more than others."""
-    assert (await visit_with({"User-Agent": "x" * 5000})).user_agent == "x" * 256
-    assert (await visit_with({})).user_agent == ""
+    assert (await visit_with(database, {"User-Agent": "x" * 5000})).user_agent == "x" * 256
+    assert (await visit_with(database, {})).user_agent == ""
 
 
-async def test_the_address_follows_the_rules() -> None:
+async def test_the_address_follows_the_rules(database: Database) -> None:
     """CH-12: a trusted proxy's word counts for host, scheme and client; a configured URL for host and scheme."""
     headers = {"X-Forwarded-For": "198.51.100.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "hub.example"}
 
-    believed = await visit_with(headers, trusted_proxies=("192.0.2.0/24",))
-    stranger = await visit_with(headers)
-    configured = await visit_with(headers, external_url="https://registry.example/hub")
+    believed = await visit_with(database, headers, trusted_proxies=("192.0.2.0/24",))
+    stranger = await visit_with(database, headers)
+    configured = await visit_with(database, headers, external_url="https://registry.example/hub")
 
     assert (believed.external, believed.client) == (External("https", "hub.example"), "198.51.100.9")
     assert (stranger.external, stranger.client) == (HERE, "192.0.2.7")
@@ -125,9 +126,9 @@ async def test_the_address_follows_the_rules() -> None:
 
 
 @pytest.mark.parametrize(("host", "status"), [("a b", 400), ("other.example", 421)])
-async def test_a_host_that_is_none_of_ours(host: str, status: int) -> None:
+async def test_a_host_that_is_none_of_ours(host: str, status: int, database: Database) -> None:
     """It is refused by the table of failures, before any handler decides anything."""
-    scene = Scene(server_names=("registry.test",))
+    scene = Scene(database, server_names=("registry.test",))
 
     answer = await ask(scene.app, "/", headers={"Host": host})
 
@@ -140,9 +141,11 @@ def marks(answer: Answer) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nothing", 404), ("/broken", 500), ("/streamed", 500)])
-async def test_every_answer_is_marked(events: list[structlog.typing.EventDict], path: str, status: int) -> None:
+async def test_every_answer_is_marked(
+    events: list[structlog.typing.EventDict], path: str, status: int, database: Database
+) -> None:
     """An id of its own and `nosniff`, also on answers that no handler of ours made; its events have the same id."""
-    scene = Scene()
+    scene = Scene(database)
 
     answers = [await ask(scene.app, path) for _ in range(2)]
 
@@ -154,9 +157,11 @@ async def test_every_answer_is_marked(events: list[structlog.typing.EventDict], 
         assert [event["request_id"] for event in events] == ids
 
 
-async def test_requests_at_once_keep_their_ids_apart(events: list[structlog.typing.EventDict]) -> None:
+async def test_requests_at_once_keep_their_ids_apart(
+    events: list[structlog.typing.EventDict], database: Database
+) -> None:
     """A request that another one overtakes goes on logging under its own id, and nothing is left for the next."""
-    scene = Scene()
+    scene = Scene(database)
     answers: dict[str, Answer] = {}
 
     async def fetch(path: str) -> None:
