@@ -9,25 +9,38 @@ and sizes; no stores, no rows.
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import trio
 
 from storage import durable
 from storage.blocking import Pool
 from storage.digest import Hasher
 from storage.errors import StorageFull
-from storage.hotset_files import Entry, FileName, GrowingFile, HotSetLayout, adopt_file, lock_unused, open_kept
+from storage.hotset_files import (
+    Entry,
+    FileName,
+    GrowingFile,
+    HotSetLayout,
+    adopt_file,
+    lock_unused,
+    named_files,
+    open_kept,
+    remove_abandoned,
+)
 from storage.hotset_room import Room
 
 LARGEST_SHARE: Final = 0.25
 """Of the capacity: a larger blob is not kept, as it would push out more pulls than it saves."""
 _TOUCH_S: Final = 60.0
 """How often the time of use of a file is written at most; a use that comes so much later is another one."""
-_ABANDONED_S: Final = 600.0
+ABANDONED_S: Final = 600.0
 """How long a growing file that nobody fills is kept for whoever comes back for the blob."""
-_LOOK_BYTES: Final = 64 * 1024 * 1024
+LOOK_BYTES: Final = 64 * 1024 * 1024
 """Written to a growing file between two looks at what the disk has left."""
 _READ_BYTES: Final = 1024 * 1024
 _WHAT: Final = "hot set"
@@ -77,7 +90,9 @@ class HotSet:
         self._layout = HotSetLayout(directory)
         self._room = Room(self._layout, capacity_bytes=capacity_bytes, reserve_bytes=reserve_bytes)
         self._largest_bytes = int(capacity_bytes * LARGEST_SHARE)
-        self.pool = pool
+        self.pool: Final = pool
+        self.fetches_for_nobody: Final = False
+        """A copy can be fetched again: what nobody waits for is given up, see `storage.intake`."""
         # Waiting for the disk takes seconds for a large blob; opening files must not wait for it.
         self._syncing = Pool(f"{pool.name}-sync", 2)
         self._recheck_s = recheck_s
@@ -94,7 +109,7 @@ class HotSet:
     def _prepare(self) -> None:
         with durable.failures_of(_WHAT):
             self._layout.create()
-            self._remove_abandoned(idle_s=0.0)
+            remove_abandoned(self._layout.walk_growing(), changed_before=None)
             self._room.recount(now=self._clock())
 
     def admits(self, entry: Entry) -> bool:
@@ -175,20 +190,29 @@ class HotSet:
 
     def _claim(self, name: FileName) -> int | GrowingFile | None:
         try:
-            growing = GrowingFile.open(self._layout, name)
-            if growing is None or (growing.is_ours and growing.look().size_bytes == 0):
-                # New, but perhaps only because the one before was kept a moment ago.
+            growing = GrowingFile.open(self._layout.growing_path(name), name)
+            if growing is not None and not (growing.is_ours and growing.look().size_bytes == 0):
+                return growing
+            # New, but perhaps only because the one before was kept a moment ago.
+            with ExitStack() as stack:
+                if growing is not None:
+                    stack.callback(_drop, growing)
                 descriptor = open_kept(self._layout, name, now=self._clock(), touch_s=_TOUCH_S)
                 if descriptor is not None or growing is None:
-                    _drop(growing)
                     return descriptor
                 if not self._room.take(name.size_bytes, now=self._clock(), growing=name):
-                    _drop(growing)
                     self._refused += 1
                     return None
+                stack.pop_all()
         except OSError:
             return None
         return growing
+
+    @asynccontextmanager
+    async def hold(self, growing: GrowingFile) -> AsyncIterator[bool]:  # noqa: ARG002  # the protocol's shape
+        """See `intake_area.Area.hold`: on one machine the lock of the file says it all."""
+        await trio.lowlevel.checkpoint()
+        yield True
 
     def append(self, growing: GrowingFile, parts: list[bytes], position: int) -> None:
         """Write to our growing file, in a thread of the caller. Raises `StorageFull` or `Unavailable`; nothing added.
@@ -197,7 +221,7 @@ class HotSet:
         """
         with durable.failures_of(_WHAT):
             size_bytes = growing.append(parts, position)
-            if position // _LOOK_BYTES != (position + size_bytes) // _LOOK_BYTES and self._room.is_disk_short():
+            if position // LOOK_BYTES != (position + size_bytes) // LOOK_BYTES and self._room.is_disk_short():
                 self._room.recount(now=self._clock())
                 if self._room.is_disk_short():
                     raise StorageFull(f"{_WHAT}: the disk has less left than must stay free")
@@ -208,14 +232,19 @@ class HotSet:
             growing.mark_verified(now=self._clock())
 
     async def keep(self, growing: GrowingFile) -> bool:
-        """Keep our verified file; False if the disk would not (it is removed then, and readers that have it go on)."""
+        """Keep our verified file; False if the disk would not (it is removed then, and readers that have it go on).
+
+        Another's is kept by who filled it.
+        """
+        if not growing.is_ours:
+            return False
         kept = await self._syncing.run(self._keep, growing)
         self._kept += kept
         return kept
 
     def _keep(self, growing: GrowingFile) -> bool:
         try:
-            growing.keep()
+            growing.keep(self._layout.kept_path(growing.name))
         except OSError:
             self._give_up(growing)
             return False
@@ -262,27 +291,9 @@ class HotSet:
 
     def _tidy(self) -> tuple[int, int]:
         with durable.failures_of(_WHAT):
-            abandoned = self._remove_abandoned(idle_s=_ABANDONED_S)
+            oldest = self._clock() - ABANDONED_S
+            abandoned = remove_abandoned(self._layout.walk_growing(), changed_before=oldest)
             return abandoned, self._room.recount(now=self._clock())
-
-    def _remove_abandoned(self, *, idle_s: float) -> int:
-        """Remove growing files that nobody fills and that nobody came back for."""
-        removed = 0
-        for path, _ in list(self._layout.walk_growing()):
-            try:
-                descriptor = lock_unused(path)
-            except PermissionError:  # condemned by who then died, and we are not root
-                path.unlink(missing_ok=True)
-                continue
-            if descriptor is None:
-                continue
-            try:
-                if os.fstat(descriptor).st_mtime <= self._clock() - idle_s or not idle_s:
-                    path.unlink(missing_ok=True)
-                    removed += 1
-            finally:
-                os.close(descriptor)
-        return removed
 
     async def _check_some(self, limit_bytes: int, *, used_bytes: int) -> tuple[int, int]:
         """Hash what is due: as much of the whole as the time since the last turn is of the time for a round."""
@@ -303,13 +314,20 @@ class HotSet:
         return checked, damaged
 
     def _next_kept(self) -> tuple[Path, FileName] | None:
-        """The kept file behind the cursor, in the order of names; after the last one the first."""
-        names = sorted((str(name), path, name) for path, name in self._layout.walk_kept())
-        if not names:
-            return None
-        text, path, name = next((each for each in names if each[0] > self._cursor), names[0])
-        self._cursor = text
-        return path, name
+        """The kept file behind the cursor, in the order of names; after the last one the first. Lists few directories.
+
+        A name begins as its directory is called, so directories before the cursor's have nothing behind it.
+        """
+        directories = self._layout.fan_out()
+        behind = [each for each in directories if each.name >= self._cursor[: len(each.name)]]
+        for after, some in ((self._cursor, behind), ("", directories)):
+            for directory in some:
+                names = ((str(name), path, name) for path, name in named_files(directory))
+                found = min((each for each in names if each[0] > after), default=None)
+                if found is not None:
+                    self._cursor, path, name = found
+                    return path, name
+        return None
 
     async def _is_sound(self, path: Path, name: FileName) -> bool:
         """Whether the kept file has its digest still; removes it if not. Reads it turn by turn."""
@@ -341,8 +359,7 @@ def _hash_turn(path: Path, hasher: Hasher) -> bool:
     return True
 
 
-def _drop(growing: GrowingFile | None) -> None:
+def _drop(growing: GrowingFile) -> None:
     """Remove a growing file that is ours and empty."""
-    if growing is not None:
+    with closing(growing):
         growing.give_up()
-        growing.close()

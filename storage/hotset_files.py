@@ -4,7 +4,8 @@
     growing/<name>         a blob on its way in
     ledger, upkeep         see `hotset_room`
 
-A name is `<hash of the key>.<sha256 of the blob>.<size>`, so a file can be judged by itself. Rules of a growing file:
+A name is `<hash of the key>.<digest of the blob>.<size>`, so a file can be judged by itself. Blobs on their way in from
+an upstream (`storage.arrivals`) grow in such files too; they are never kept here. Rules of a growing file:
 - Who holds an exclusive flock on it fills it, from its end on. The kernel lets go when a filler dies; whoever follows
   the file then takes the lock and goes on where it ends.
 - Its mode tells how it ended, to all who have it open: 0444 the bytes are right, 0000 they are not. It is renamed to
@@ -23,14 +24,14 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from storage import durable
-from storage.digest import CANONICAL, Digest
+from storage.digest import HEX_LENGTHS, Digest
 
 VERIFIED_MODE: Final = 0o444
 WANTED_AGAIN_MODE: Final = 0o544
@@ -39,7 +40,8 @@ DAMAGED_MODE: Final = 0o000
 _LOCK_ATTEMPTS: Final = 16
 # Times of use are set by hand: a kernel that sets them on reading, too (relatime), would blur them.
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
-_NAME: Final = re.compile(r"(?P<place>[0-9a-f]{40})\.(?P<hex>[0-9a-f]{64})\.(?P<size>[0-9]{1,19})")
+_NAME: Final = re.compile(r"(?P<place>[0-9a-f]{40})\.(?P<hex>(?:[0-9a-f]{64}){1,2})\.(?P<size>[0-9]{1,19})")
+_ALGORITHMS: Final = {length: name for name, length in HEX_LENGTHS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class FileName:
     def parse(cls, text: str) -> Self | None:
         """Read a name; None for what no hot set has made."""
         match = _NAME.fullmatch(text)
-        return None if match is None else cls(match["place"], Digest(CANONICAL, match["hex"]), int(match["size"]))
+        if match is None:
+            return None
+        digest = Digest(_ALGORITHMS[len(match["hex"])], match["hex"])
+        return cls(match["place"], digest, int(match["size"]))
 
     def __str__(self) -> str:
         return f"{self.place}.{self.digest.hex}.{self.size_bytes}"
@@ -62,7 +67,7 @@ class FileName:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob as a hot set knows it: the key that its origin gave it (any text), its sha256 and its size."""
+    """A blob as a hot set knows it: the key that its origin gave it (any text), its digest and its size."""
 
     key: str
     digest: Digest
@@ -104,18 +109,22 @@ class HotSetLayout:
 
     def walk_kept(self) -> Iterator[tuple[Path, FileName]]:
         """All kept files, in the order of their names' first two digits."""
-        for directory in sorted(self.kept.iterdir()):
-            yield from _named(directory)
+        for directory in self.fan_out():
+            yield from named_files(directory)
+
+    def fan_out(self) -> list[Path]:
+        """The directories of the kept files, in the order of their names."""
+        return sorted(self.kept.iterdir())
 
     def walk_growing(self) -> Iterator[tuple[Path, FileName]]:
         """All growing files."""
-        return _named(self.growing)
+        return named_files(self.growing)
 
     def forget(self, key: str) -> int:
         """Remove what is kept under a key; gives its bytes."""
         place = place_of(key)
         freed = 0
-        for path, name in list(_named(self._fan_out(place))):
+        for path, name in list(named_files(self._fan_out(place))):
             if name.place == place:
                 path.unlink(missing_ok=True)
                 freed += name.size_bytes
@@ -125,7 +134,8 @@ class HotSetLayout:
         return self.kept / place[:2]
 
 
-def _named(directory: Path) -> Iterator[tuple[Path, FileName]]:
+def named_files(directory: Path) -> Iterator[tuple[Path, FileName]]:
+    """The files of a directory that have such names, in any order; none if it is not there."""
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as found:
         for each in found:
             name = FileName.parse(each.name)
@@ -202,6 +212,26 @@ def lock_unused(path: Path) -> int | None:
     return None
 
 
+def remove_abandoned(files: Iterable[tuple[Path, FileName]], *, changed_before: float | None) -> int:
+    """Remove growing files that nobody fills and nobody came back for; how many. None: however late they changed."""
+    removed = 0
+    for path, _ in files:
+        try:
+            descriptor = lock_unused(path)
+        except PermissionError:  # condemned by who then died, and we are not root
+            path.unlink(missing_ok=True)
+            continue
+        if descriptor is None:
+            continue
+        try:
+            if changed_before is None or os.fstat(descriptor).st_mtime <= changed_before:
+                path.unlink(missing_ok=True)
+                removed += 1
+        finally:
+            os.close(descriptor)
+    return removed
+
+
 # --- growing files ------------------------------------------------------------------------------------------------
 
 
@@ -213,33 +243,34 @@ class Look:
     is_verified: bool
     is_damaged: bool
     is_given_up: bool
+    changed_ns: int
+    """When it was written or touched last, for comparing."""
 
 
 class GrowingFile:
     """One growing file, opened for filling or following. Close it once."""
 
-    __slots__ = ("_layout", "descriptor", "is_ours", "name")
+    __slots__ = ("descriptor", "is_ours", "name", "path")
 
-    def __init__(self, layout: HotSetLayout, name: FileName, descriptor: int, *, is_ours: bool) -> None:
-        self._layout = layout
+    def __init__(self, path: Path, name: FileName, descriptor: int, *, is_ours: bool) -> None:
+        self.path = path
         self.name = name
         self.descriptor = descriptor
         self.is_ours = is_ours
         """Whether we hold the lock, and so are the one that fills it."""
 
     @classmethod
-    def open(cls, layout: HotSetLayout, name: FileName) -> Self | None:
-        """The growing file of that name, made if there is none; locked if nobody else holds it.
+    def open(cls, path: Path, name: FileName) -> Self | None:
+        """The growing file at that path, made if there is none; locked if nobody else holds it.
 
         None if it changed hands too fast: look again whether it is kept by now.
         """
-        path = layout.growing_path(name)
         for _ in range(_LOCK_ATTEMPTS):
             try:
                 descriptor = _open_growing(path)
             except (PermissionError, FileNotFoundError):  # just ended by another process; root is never refused
                 continue
-            growing = cls(layout, name, descriptor, is_ours=False)
+            growing = cls(path, name, descriptor, is_ours=False)
             try:
                 growing.try_lock()
                 if growing.is_named():
@@ -268,7 +299,7 @@ class GrowingFile:
     def is_named(self) -> bool:
         """Whether it is still the growing file of its name."""
         try:
-            return os.path.samestat(self._layout.growing_path(self.name).lstat(), os.fstat(self.descriptor))
+            return os.path.samestat(self.path.lstat(), os.fstat(self.descriptor))
         except FileNotFoundError:
             return False
 
@@ -281,6 +312,7 @@ class GrowingFile:
             is_verified=mode in {VERIFIED_MODE, WANTED_AGAIN_MODE},
             is_damaged=mode == DAMAGED_MODE,
             is_given_up=status.st_nlink == 0,
+            changed_ns=status.st_mtime_ns,
         )
 
     def append(self, parts: Sequence[bytes | bytearray | memoryview], position: int) -> int:
@@ -297,12 +329,15 @@ class GrowingFile:
         os.utime(self.descriptor, ns=(int(now * 1e9), int(now * 1e9)))
         os.fchmod(self.descriptor, VERIFIED_MODE)
 
-    def keep(self) -> None:
+    def touch(self) -> None:
+        """Tell all who follow it that its filler is at work, though nothing comes."""
+        os.utime(self.descriptor)
+
+    def keep(self, target: Path) -> None:
         """Give a verified file its kept name, after its bytes are on the disk."""
         os.fdatasync(self.descriptor)
-        target = self._layout.kept_path(self.name)
         target.parent.mkdir(durable.DIRECTORY_MODE, exist_ok=True)
-        self._layout.growing_path(self.name).rename(target)
+        self.path.rename(target)
         self.unlock()
         with suppress(OSError):  # nobody shares it yet, and without the mark it only looks unused
             fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -315,7 +350,7 @@ class GrowingFile:
     def give_up(self) -> None:
         """Remove it; whoever has it open still has what is in it. Only for who holds the lock."""
         if self.is_named():
-            self._layout.growing_path(self.name).unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the descriptor, and with it let go of the lock."""

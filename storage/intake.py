@@ -1,4 +1,4 @@
-"""One fill per blob, any number of readers: a blob on its way into the hot set, read while it grows.
+"""One fill per blob, any number of readers: a blob on its way into a hot set or a store, read while it grows.
 
 An intake is owned by the nursery of `Intakes`, which the worker's services host; none of its readers can slow, stop or
 cancel it. In this process there is one per key; over all processes of the machine one of them fills (who holds the
@@ -11,9 +11,11 @@ they are not, everybody gets `Damaged` before that and nothing is kept. States, 
             -> homeless    no room, no disk, or the file was given up: each reader goes on at the source by itself
             -> failed      the source said so, or the digest
 
+Where the file lies and what becomes of it is the business of an `intake_area.Area`.
+
 When the last reader leaves, the fill goes on to its end if no more than `FINISH_BYTES` are missing (the blob is kept,
 and whoever left often comes back); otherwise it stops after `LINGER_S` and what came stays for some minutes, to be gone
-on with. So an abandoned pull costs a bounded number of bytes.
+on with. So an abandoned pull costs a bounded number of bytes. Unless the area says that it wants all blobs.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,8 +28,8 @@ import trio
 from storage.blobstore import CHUNK_BYTES, Span
 from storage.errors import Damaged, StorageError, Unavailable
 from storage.filesystem_reading import CLOSE_DEADLINE_S, close_descriptor
-from storage.hotset import HotSet
 from storage.hotset_files import Entry, GrowingFile
+from storage.intake_area import Area
 from storage.intake_filling import Filling, Homeless
 from storage.intake_source import Source, deliver
 
@@ -40,7 +42,7 @@ _LOOK_S: Final = 0.005
 _LONGEST_LOOK_S: Final = 0.025
 """The same while it does not grow."""
 _STALLED_S: Final = 45.0
-"""How long a file may not grow whose filler lives: longer than a source is waited for. Then readers help themselves."""
+"""How long a file may rest while its filler lives: longer than a source is waited for. Then readers help themselves."""
 _TIDY_DEADLINE_S: Final = 5.0
 
 OnDamage = Callable[[], Awaitable[None]]
@@ -63,7 +65,7 @@ class _Deserted(Exception):
 class Intake:
     """One blob on its way; made by `Intakes.join`. See the module docstring."""
 
-    def __init__(self, hotset: HotSet, entry: Entry, source: Source, *, on_damage: OnDamage | None) -> None:
+    def __init__(self, area: Area, entry: Entry, source: Source, *, on_damage: OnDamage | None) -> None:
         self.entry = entry
         self.source = source
         self.descriptor = -1
@@ -78,7 +80,7 @@ class Intake:
         self.followed_bytes = 0
         self.readers = 0
         self.has_ended = False
-        self._hotset = hotset
+        self._area = area
         self._on_damage = on_damage
         self._failure: StorageError | None = None
         self._growing: GrowingFile | None = None
@@ -106,14 +108,26 @@ class Intake:
                 return max(self.released_bytes, position)
             await self._changed.park()
 
+    async def wait_ended(self) -> None:
+        """Wait until nothing is done for it any more; raises what it failed with."""
+        await trio.lowlevel.checkpoint()
+        while not self.has_ended:
+            await self._changed.park()
+        self._check()
+
     @property
     def is_over(self) -> bool:
         """Whether it has failed with something that may go better the next time."""
         return self._failure is not None and self._failure.retryable
 
     def _check(self) -> None:
-        if self._failure is not None:  # each reader gets one of its own: a traceback belongs to one task
-            raise type(self._failure)(*self._failure.args) from self._failure
+        """Raise what it failed with: each reader gets one of its own, as a traceback belongs to one task.
+
+        Its `__cause__` is what the source's own error came from, if it said so.
+        """
+        failure = self._failure
+        if failure is not None:
+            raise type(failure)(*failure.args) from failure.__cause__ or failure
 
     # --- the fill ---------------------------------------------------------------------------------------------------
 
@@ -124,16 +138,17 @@ class Intake:
         except StorageError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001  # a source's own kinds of trouble must not end the service
-            self._fail(Unavailable(f"{self.source.name} failed: {type(error).__name__}: {error}"))
+            self._fail(foreign(error, self.source))
         finally:
             if not (self.is_whole or self.is_homeless):
                 self._fail(Unavailable(f"fetching from {self.source.name} was stopped"))
             if self._growing is not None and self._growing.is_ours:
                 self._growing.unlock()
             self.has_ended = True
+            self._changed.unpark_all()
 
     async def _gather(self) -> None:
-        found = await self._hotset.claim(self.entry)
+        found = await self._area.claim(self.entry)
         if found is None:
             self._give_up()
         elif isinstance(found, int):
@@ -144,13 +159,24 @@ class Intake:
             if not found.is_ours:
                 await self._follow(found)
             if found.is_ours:
-                await self._finish(found)
+                await self._take_over(found)
+            elif self.is_whole:
+                await self._area.keep(found)
+
+    async def _take_over(self, growing: GrowingFile) -> None:
+        async with self._area.hold(growing) as is_needed:
+            if is_needed:
+                await self._finish(growing)
+            else:
+                self._give_up()
 
     async def _follow(self, growing: GrowingFile) -> None:
         """Watch the file that another process fills, until it has ended or is ours."""
-        pause_s, grew_at = _LOOK_S, trio.current_time()
+        pause_s, moved_at, changed_ns = _LOOK_S, trio.current_time(), 0
         while not self._has_state():
             look = growing.look()
+            if look.changed_ns != changed_ns:
+                moved_at, changed_ns = trio.current_time(), look.changed_ns
             if look.is_verified:
                 self._complete()
             elif look.is_damaged:
@@ -159,10 +185,10 @@ class Intake:
                 self._give_up()
             elif self._advance(look.size_bytes):
                 self.followed_bytes = self.released_bytes
-                pause_s, grew_at = _LOOK_S, trio.current_time()
+                pause_s = _LOOK_S
             elif growing.try_lock():
                 return
-            elif trio.current_time() > grew_at + _STALLED_S:
+            elif trio.current_time() > moved_at + _STALLED_S:
                 self._give_up()
             else:
                 pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
@@ -182,14 +208,14 @@ class Intake:
             await self._fill(growing, look.size_bytes)
 
     async def _fill(self, growing: GrowingFile, inherited: int) -> None:
-        filling = Filling(self._hotset, growing, self.entry, advance=self._advance)
+        filling = Filling(self._area, growing, self.entry, advance=self._advance)
         try:
             self._advance(inherited)
             await filling.adopt(inherited)
             await deliver(self.source, Span(inherited, self.entry.size_bytes), _Taker(self, filling).take)
             is_right = await filling.end()
         except (_Deserted, Unavailable) as error:
-            self._fail(Unavailable(str(error)))
+            self._fail(error if isinstance(error, Unavailable) else Unavailable(str(error)))
             with suppress(Homeless):
                 await filling.flush()
             await self._put_off(growing, filling.written_bytes)
@@ -197,13 +223,13 @@ class Intake:
         except Homeless:
             self._give_up()
             with suppress(StorageError):
-                await self._hotset.give_up(growing)
+                await self._area.give_up(growing)
             return
         except Damaged as error:
             await self._condemn(growing, error, blame=True)
             return
         except StorageError:
-            await self._hotset.give_up(growing)
+            await self._area.give_up(growing)
             raise
         if is_right:
             self._complete()
@@ -213,7 +239,7 @@ class Intake:
 
     def check_wanted(self) -> None:
         """Raises `_Deserted` when nobody is left for whom to go on; see the module docstring."""
-        if self.readers:
+        if self.readers or (self.is_wanted and self._area.fetches_for_nobody):
             return
         missing = self.entry.size_bytes - self.released_bytes
         if not self.is_wanted or (missing > FINISH_BYTES and trio.current_time() > self._deserted_at + LINGER_S):
@@ -222,24 +248,24 @@ class Intake:
     async def _put_off(self, growing: GrowingFile, written: int) -> None:
         """Leave what is there to whoever comes for it, if that is anything."""
         if not written or not self.is_wanted:
-            await self._hotset.give_up(growing)
+            await self._area.give_up(growing)
 
     async def _keep(self, growing: GrowingFile) -> None:
         if self.is_wanted:
-            await self._hotset.keep(growing)
+            await self._area.keep(growing)
         else:
-            await self._hotset.give_up(growing)
+            await self._area.give_up(growing)
         await self._forget_removed()
 
     async def _forget_removed(self) -> None:
         """What was removed while the disk was waited for is not kept."""
         if not self.is_wanted:
-            await self._hotset.forget(self.entry.key)
+            await self._area.forget(self.entry.key)
 
     async def _condemn(self, growing: GrowingFile, error: StorageError, *, blame: bool) -> None:
         self._fail(error)
         with trio.move_on_after(_TIDY_DEADLINE_S, shield=True):
-            await self._hotset.condemn(growing)
+            await self._area.condemn(growing)
         if blame and self._on_damage is not None:
             with suppress(StorageError):  # whoever fetches it next finds it again
                 await self._on_damage()
@@ -293,7 +319,7 @@ class Intake:
             return
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            await close_descriptor(descriptor, self._hotset.pool)
+            await close_descriptor(descriptor, self._area.pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +340,7 @@ class Intakes:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._flying: dict[tuple[HotSet, str], Intake] = {}
+        self._flying: dict[tuple[Area, str], Intake] = {}
         self._running = 0
         self._ended = trio.lowlevel.ParkingLot()
         self._source_bytes = self._followed = 0
@@ -345,30 +371,30 @@ class Intakes:
         while self._running:
             await self._ended.park()
 
-    def find(self, hotset: HotSet, key: str) -> Intake | None:
+    def find(self, area: Area, key: str) -> Intake | None:
         """The intake of this process for a key, if there is one."""
-        return self._flying.get((hotset, key))
+        return self._flying.get((area, key))
 
-    def forget(self, hotset: HotSet, key: str) -> None:
+    def forget(self, area: Area, key: str) -> None:
         """The blob was removed: who reads it reads on, and it is not kept."""
-        intake = self._flying.pop((hotset, key), None)
+        intake = self._flying.pop((area, key), None)
         if intake is not None:
             intake.is_wanted = False
 
     @asynccontextmanager
     async def join(
-        self, hotset: HotSet, entry: Entry, source: Source, *, on_damage: OnDamage | None = None
+        self, area: Area, entry: Entry, source: Source, *, on_damage: OnDamage | None = None
     ) -> AsyncIterator[Intake]:
         """Read along with everybody else who wants the blob; the first one starts the fill.
 
         `on_damage` is called once, in the intake's own task, when the source has other bytes than the digest says; it
         is the first reader's that counts. Leaving never stops the fill at once.
         """
-        intake = self._flying.get((hotset, entry.key))
+        intake = self._flying.get((area, entry.key))
         if intake is None or intake.is_over:
-            intake = self._flying[hotset, entry.key] = Intake(hotset, entry, source, on_damage=on_damage)
+            intake = self._flying[area, entry.key] = Intake(area, entry, source, on_damage=on_damage)
             self._running += 1
-            self._nursery.start_soon(self._run, hotset, intake)
+            self._nursery.start_soon(self._run, area, intake)
         intake.enter()
         try:
             yield intake
@@ -381,18 +407,25 @@ class Intakes:
         """Run something that no reader may cancel, as `join` does with fills. What it raises of storage is dropped."""
         self._nursery.start_soon(_quietly, call)
 
-    async def _run(self, hotset: HotSet, intake: Intake) -> None:
+    async def _run(self, area: Area, intake: Intake) -> None:
         try:
             await intake.run()
         finally:
-            if self._flying.get((hotset, intake.entry.key)) is intake:
-                del self._flying[hotset, intake.entry.key]
+            if self._flying.get((area, intake.entry.key)) is intake:
+                del self._flying[area, intake.entry.key]
             self._source_bytes += intake.fetched_bytes
             self._followed += bool(intake.followed_bytes)
             self._running -= 1
             self._ended.unpark_all()
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await intake.close_unused()
+
+
+def foreign(error: Exception, source: Source) -> Unavailable:
+    """What an exception that storage does not know means to who reads: the source's own trouble, or a defect."""
+    failure = Unavailable(f"{source.name} failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 async def _quietly(call: Callable[[], Awaitable[object]]) -> None:

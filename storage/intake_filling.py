@@ -14,8 +14,8 @@ import trio
 from storage import durable
 from storage.digest import Hasher
 from storage.errors import StorageError, Unavailable
-from storage.hotset import HotSet
 from storage.hotset_files import Entry, GrowingFile
+from storage.intake_area import Area
 
 BATCH_BYTES: Final = 1024 * 1024
 """A cold pull from a bucket cost 2.0 CPU s/GiB with 512 KiB, 1.75 with this, 1.65 with 2 MiB; a fill holds so much."""
@@ -30,12 +30,12 @@ class Homeless(Exception):
 class Filling:
     """One fill of one growing file, which is ours. `advance` is told how many bytes are in it."""
 
-    def __init__(self, hotset: HotSet, growing: GrowingFile, entry: Entry, *, advance: Callable[[int], object]) -> None:
-        self._hotset = hotset
+    def __init__(self, area: Area, growing: GrowingFile, entry: Entry, *, advance: Callable[[int], object]) -> None:
+        self._area = area
         self._growing = growing
         self._entry = entry
         self._advance = advance
-        self._hasher = Hasher()
+        self._hasher = Hasher(entry.digest.algorithm)
         self._parts: list[bytes] = []
         self._gathered_bytes = 0
         self._written_at = -1.0
@@ -46,18 +46,18 @@ class Filling:
         """Hash what another filler left, up to there; raises `Homeless`."""
         while self._hasher.size_bytes < size_bytes:
             try:
-                await self._hotset.pool.run(self._hash_turn, size_bytes)
+                await self._area.pool.run(self._hash_turn, size_bytes)
             except StorageError as error:
                 raise Homeless(str(error)) from error
         self.written_bytes = size_bytes
 
     def _hash_turn(self, stop: int) -> None:
         stop = min(stop, self._hasher.size_bytes + _HASH_TURN_BYTES)
-        with durable.failures_of("hot set"):
+        with durable.failures_of("growing file"):
             while (position := self._hasher.size_bytes) < stop:
                 chunk = os.pread(self._growing.descriptor, min(BATCH_BYTES, stop - position), position)
                 if not chunk:
-                    raise Unavailable("hot set: a growing file became shorter")
+                    raise Unavailable("a growing file became shorter")
                 self._hasher.update(chunk)
 
     async def put(self, chunk: bytes) -> None:
@@ -78,18 +78,18 @@ class Filling:
         """Write what was gathered. Raises `Homeless`."""
         parts, self._parts, self._gathered_bytes = self._parts, [], 0
         try:
-            await self._hotset.pool.run(self._write, parts)
+            await self._area.pool.run(self._write, parts)
         except StorageError as error:
             raise Homeless(str(error)) from error
         self._advance(self.written_bytes)
 
     def _write(self, parts: list[bytes]) -> None:
         if parts:
-            self._hotset.append(self._growing, parts, self.written_bytes)
+            self._area.append(self._growing, parts, self.written_bytes)
         for part in parts:
             self._hasher.update(part)
         self.written_bytes = self._hasher.size_bytes
         if self.written_bytes == self._entry.size_bytes:
             self._is_right = self._hasher.digest() == self._entry.digest
             if self._is_right:
-                self._hotset.mark_verified(self._growing)
+                self._area.mark_verified(self._growing)

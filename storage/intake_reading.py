@@ -16,7 +16,7 @@ from storage.blocking import Pool
 from storage.digest import Digest, Hasher
 from storage.errors import Damaged, StorageError, Unavailable
 from storage.filesystem_reading import Chunks, PageCache, PlainBytes
-from storage.intake import Intake, Intakes
+from storage.intake import Intake, Intakes, foreign
 from storage.intake_source import Source, deliver
 
 _HASH_TURN_BYTES: Final = 16 * 1024 * 1024
@@ -38,8 +38,12 @@ class FollowingReader:
         pool: Pool,
         cache: PageCache,
         report: Callable[[], None],
+        alone: Source | None = None,
     ) -> None:
+        """`alone`: where this reader goes on by itself if the intake is homeless; the intake's own source if None."""
         self._intake = intake
+        self._alone_source = alone or intake.source
+        self._begun: _Pieces | None = None
         self._span = span
         self._intakes = intakes
         self._pool = pool
@@ -60,7 +64,13 @@ class FollowingReader:
         A descriptor is valid until the reader is closed. Call this or `chunks`, once. Raises `Damaged` before the last
         byte if the blob's bytes are not right, and what the source raised.
         """
-        return _Pieces(self._intake, self._span, go_alone=self._alone)
+        begun, self._begun = self._begun, None
+        return begun or _Pieces(self._intake, self._span, go_alone=self._alone)
+
+    async def begin(self) -> None:
+        """Wait for the first piece, before `pieces`, so that what cannot come is known before an answer begins."""
+        self._begun = _Pieces(self._intake, self._span, go_alone=self._alone)
+        await self._begun.begin()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """See `blobstore.BlobReader.chunks`."""
@@ -73,7 +83,7 @@ class FollowingReader:
 
     async def _alone(self, position: int) -> AsyncIterator[bytes]:
         """The rest from the source, for this reader only. Of a whole blob the digest is checked here, then."""
-        entry, source = self._intake.entry, self._intake.source
+        entry, source = self._intake.entry, self._alone_source
         is_all = self._span == Span(0, entry.size_bytes)
         hasher = await self._hash_of(position) if is_all else None
         self._pump = pump = _Pump(self._intakes, source, Span(position, self._span.stop))
@@ -83,7 +93,7 @@ class FollowingReader:
 
     async def _hash_of(self, position: int) -> Hasher:
         """A hasher that has seen what this reader has got."""
-        hasher = Hasher()
+        hasher = Hasher(self._intake.entry.digest.algorithm)
         while hasher.size_bytes < position:
             await self._pool.run(self._hash_turn, hasher, position)
         return hasher
@@ -109,11 +119,18 @@ class _Pieces:
         self._stop = span.stop
         self._go_alone = go_alone
         self._rest: AsyncIterator[bytes] | None = None
+        self._first: bytes | OpenFile | None = None
 
     def __aiter__(self) -> Self:
         return self
 
+    async def begin(self) -> None:
+        self._first = await anext(self, None)
+
     async def __anext__(self) -> bytes | OpenFile:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self._rest is not None:
             return await anext(self._rest)
         start = self._position
@@ -208,7 +225,7 @@ class _Pump:
             return await self._receive.receive()
         except trio.EndOfChannel:
             if self._failure is not None:
-                raise self._failure from None
+                raise self._failure from self._failure.__cause__
             raise StopAsyncIteration from None
 
     def close(self) -> None:
@@ -225,3 +242,7 @@ class _Pump:
                     self._failure = None
                 except StorageError as error:
                     self._failure = error
+                except trio.BrokenResourceError:  # nobody takes the bytes any more
+                    pass
+                except Exception as error:  # noqa: BLE001  # a source's own kinds of trouble must not end the service
+                    self._failure = foreign(error, self._source)

@@ -41,7 +41,7 @@ async def deliver(source: Source, span: Span, take: Callable[[bytes], Awaitable[
     source what resuming does not help. To be called in a task of its own, or where nothing else is open: it enters and
     leaves the source's contexts as it goes.
     """
-    taker = _Taker(take, span.start)
+    taker = _Taker(take, span, source.name)
     patience = _Patience(span.start)
     while taker.position < span.stop:
         try:
@@ -57,8 +57,6 @@ async def deliver(source: Source, span: Span, take: Callable[[bytes], Awaitable[
                 await trio.sleep(pause_s)
         if taker.refusal is not None:
             raise taker.refusal
-    if taker.position > span.stop:
-        raise Damaged(f"{source.name} has more than {span.stop} bytes")
 
 
 class _Patience:
@@ -84,14 +82,19 @@ class _Patience:
 class _Taker:
     """What was taken so far. A refusal is kept: raised inside, it would pass through contexts of the source."""
 
-    def __init__(self, take: Callable[[bytes], Awaitable[None]], position: int) -> None:
+    def __init__(self, take: Callable[[bytes], Awaitable[None]], span: Span, name: str) -> None:
         self._take = take
-        self.position = position
+        self._stop = span.stop
+        self._name = name
+        self.position = span.start
         self.refusal: Exception | None = None
 
     async def take_from(self, chunks: AsyncIterator[bytes]) -> None:
         async for chunk in chunks:
             self.position += len(chunk)
+            if self.position > self._stop:  # at once: there may be no end
+                self.refusal = Damaged(f"{self._name} has more than {self._stop} bytes")
+                return
             try:
                 await self._take(chunk)
             except Exception as error:  # noqa: BLE001  # it is raised as soon as the source is left

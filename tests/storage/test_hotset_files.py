@@ -35,7 +35,7 @@ def layout(tmp_path: Path) -> HotSetLayout:
 
 def grow(layout: HotSetLayout, content: bytes = CONTENT, entry: Entry = ENTRY) -> GrowingFile:
     """Our growing file, with this in it."""
-    growing = GrowingFile.open(layout, entry.name)
+    growing = GrowingFile.open(layout.growing_path(entry.name), entry.name)
     assert growing is not None
     assert growing.is_ours
     if content:
@@ -47,7 +47,7 @@ def keep(layout: HotSetLayout, entry: Entry = ENTRY) -> Path:
     """A kept file, used by nobody."""
     growing = grow(layout, entry=entry)
     growing.mark_verified(now=NOW)
-    growing.keep()
+    growing.keep(layout.kept_path(entry.name))
     growing.close()
     return layout.kept_path(entry.name)
 
@@ -87,7 +87,7 @@ def test_growing_to_kept(layout: HotSetLayout) -> None:
     growing.mark_verified(now=NOW)
     assert growing.look().is_verified
     assert take(layout) is None
-    growing.keep()
+    growing.keep(layout.kept_path(ENTRY.name))
     assert take(layout) == CONTENT
     assert list(layout.walk_growing()) == []
     assert [name for _, name in layout.walk_kept()] == [ENTRY.name]
@@ -97,7 +97,7 @@ def test_growing_to_kept(layout: HotSetLayout) -> None:
 def test_one_fills_others_follow(layout: HotSetLayout) -> None:
     """The second who opens it does not hold it, sees it grow, and may take over when the first one is gone."""
     filler = grow(layout, CONTENT[:5])
-    follower = GrowingFile.open(layout, ENTRY.name)
+    follower = GrowingFile.open(layout.growing_path(ENTRY.name), ENTRY.name)
     assert follower is not None
     assert (follower.is_ours, follower.look().size_bytes, follower.try_lock()) == (False, 5, False)
     filler.append([CONTENT[5:]], 5)
@@ -111,11 +111,11 @@ def test_one_fills_others_follow(layout: HotSetLayout) -> None:
 def test_followers_see_how_it_ended(layout: HotSetLayout, way: str) -> None:
     """Verified, damaged and given up are three things, for who has it open; afterwards a new one can be begun."""
     filler = grow(layout)
-    follower = GrowingFile.open(layout, ENTRY.name)
+    follower = GrowingFile.open(layout.growing_path(ENTRY.name), ENTRY.name)
     assert follower is not None
     if way == "keep":
         filler.mark_verified(now=NOW)
-    getattr(filler, way)()
+    getattr(filler, way)(*([layout.kept_path(ENTRY.name)] if way == "keep" else []))
     look = follower.look()
     assert (look.is_verified, look.is_damaged) == (way == "keep", way == "condemn")
     assert look.is_given_up == (way != "keep")
@@ -196,7 +196,7 @@ def test_left_by_one_who_died_while_condemning(layout: HotSetLayout) -> None:
     growing = grow(layout)
     os.fchmod(growing.descriptor, DAMAGED_MODE)
     growing.close()
-    again = GrowingFile.open(layout, ENTRY.name)  # None where the mode keeps us out
+    again = GrowingFile.open(layout.growing_path(ENTRY.name), ENTRY.name)  # None where the mode keeps us out
     assert again is None or again.look().is_damaged
     if again is not None:
         again.close()
