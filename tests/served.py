@@ -184,7 +184,9 @@ class Served:
         digest = sha256(content)
         begun = self.request("POST", f"/v2/{name}/blobs/uploads/", b"", auth=auth)
         assert begun.status == 202, begun
-        finished = self.request("PUT", f"{begun.headers['location']}?digest={digest}", content, auth=auth)
+        location = begun.headers["location"]
+        joint = "&" if "?" in location else "?"
+        finished = self.request("PUT", f"{location}{joint}digest={digest}", content, auth=auth)
         assert finished.status == 201, finished
         return digest
 

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.people import Place, make_place
-from tests.served import OCI_INDEX, Served, image_index, sha256
+from tests.served import OCI_INDEX, OCI_MANIFEST, Served, image_index, sha256
 from tests.upstream.proxied import IMPATIENT, LOOPBACK, blob_path, manifest_path
 from tests.upstream.pulling import Client, at_random_times
 from tests.upstream.real_registry import RealRegistry, serve
@@ -17,6 +18,8 @@ pytestmark = [pytest.mark.served, pytest.mark.slow]
 USER, PASSWORD = "mirror", "a-password-there"
 LAYERS = tuple(os.urandom(size) for size in (1, 70_000, 3_000_000))
 NAME = "library/app"
+ACCEPT = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
+"""Without it docker-registry has no OCI documents."""
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +35,10 @@ def registry(program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
 
 def proxy_of(gateway: Served, registry: RealRegistry, password: str = PASSWORD) -> Place:
     """A proxy that may log in there; the token server is at another port, so it is named."""
-    return make_place(
-        gateway,
-        repository_type="proxy",
-        remote_url=registry.client.url,
-        private_networks=[LOOPBACK],
-        token_hosts=[registry.token_server.address],
-        credentials=[{"username": USER, "password": password}],
-        **IMPATIENT,
-    )
+    settings: dict[str, Any] = {"remote_url": registry.client.url, "private_networks": [LOOPBACK], **IMPATIENT}
+    settings["token_hosts"] = [registry.token_server.address]
+    settings["credentials"] = [{"username": USER, "password": password}]
+    return make_place(gateway, repository_type="proxy", **settings)
 
 
 def test_an_image_comes_through_as_it_is(gateway: Served, registry: RealRegistry) -> None:
@@ -50,7 +48,7 @@ def test_an_image_comes_through_as_it_is(gateway: Served, registry: RealRegistry
 
     def both(path: str) -> bytes:
         ours = gateway.admin("GET", f"/v2/{place.name}/{NAME}/{path}")
-        theirs = registry.client.request("GET", f"/v2/{NAME}/{path}", auth=token)
+        theirs = registry.client.request("GET", f"/v2/{NAME}/{path}", headers=ACCEPT, auth=token)
         assert (ours.status, ours.body) == (theirs.status, theirs.body) == (200, ours.body)
         same = ("content-type", "docker-content-digest", "content-length")
         assert [ours.headers.get(name) for name in same] == [theirs.headers.get(name) for name in same]
