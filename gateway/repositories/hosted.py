@@ -4,9 +4,8 @@ A manifest is taken only if everything it needs is readable in the same image at
 references are written with it, so that garbage collection never has to read it again.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -21,17 +20,16 @@ from gateway.oci.errors import (
 from gateway.oci.manifest import Descriptor, Manifest
 from gateway.oci.names import Tag
 from gateway.oci.referrers import Referrer
-from gateway.repositories.contract import AdmitDelete, AdmitTag, Confirm, FoundManifest, Push, TagPage
+from gateway.repositories import rows
+from gateway.repositories.contract import AdmitDelete, AdmitTag, Caller, Confirm, FoundManifest, Push, TagPage
 from storage import (
     BlobReader,
     BlobUnknown,
     Content,
     Database,
     Digest,
-    Document,
     FoundBlob,
     ImageRecord,
-    ManifestRecord,
     ReferenceRecord,
     RepositoryRecord,
     Span,
@@ -40,6 +38,9 @@ from storage import (
 from storage.metadata import blobs, images, manifests, tags
 
 T = TypeVar("T")
+
+Bury = Callable[[Transaction, int, Sequence[str]], None]
+"""Told of the tags and digests that are deleted from an image (its id), in the same transaction."""
 
 
 class HostedRepository:
@@ -52,11 +53,16 @@ class HostedRepository:
         database: Database,
         content: Content,
         clock: Callable[[], float] = time.time,
+        caller: Caller | None = None,
+        bury: Bury | None = None,
     ) -> None:
+        """Without a `caller` nothing is shared from elsewhere; `bury` is called for what is deleted, in its act."""
         self._record = record
         self._database = database
         self._content = content
         self._clock = clock
+        self._caller = caller
+        self._bury = bury
 
     @property
     def record(self) -> RepositoryRecord:
@@ -67,7 +73,7 @@ class HostedRepository:
 
     async def manifest(self, image: str, reference: Tag | Digest) -> FoundManifest:
         """See `contract.Repository.manifest`."""
-        document = await self._database.read(_read_manifest, self._record.id, image, reference)
+        document = await self._database.read(rows.read_manifest, self._record.id, image, reference)
         if document is None:
             raise self._manifest_unknown(image, reference)
         return FoundManifest(document)
@@ -114,8 +120,8 @@ class HostedRepository:
             found = images.find(tx, self._record.id, image)
             if found is None:
                 return build(iter(()))
-            rows = manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
-            return build(map(referrer_of, rows))
+            listed = manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
+            return build(map(rows.referrer_of, listed))
 
         return await self._database.survey(page)
 
@@ -132,7 +138,9 @@ class HostedRepository:
             references = _resolve(tx, target, push.manifest)
             for name in push.tags:
                 admit(tags.find(tx, target.id, name), name)
-            manifest_id = _store(tx, target, push, references, now=now)
+            manifest_id = rows.store(
+                tx, target, push.document, push.manifest, references=references, by=push.by, now=now
+            )
             for name in push.tags:
                 tags.put(tx, target.id, name, manifest_id, by=push.by, now=now)
 
@@ -147,6 +155,7 @@ class HostedRepository:
             if target is None or found is None:
                 return False
             admit([tag.name], found.digest)
+            self._note_deleted(tx, target.id, tag.name)
             return tags.delete(tx, target.id, tag.name)
 
         if not await self._database.transaction(delete):
@@ -158,10 +167,11 @@ class HostedRepository:
         def delete(tx: Transaction) -> bool:
             target = images.find(tx, self._record.id, image)
             found = manifests.find(tx, target.id, digest) if target else None
-            if found is None:
+            if target is None or found is None:
                 return False
             names = tags.of_manifest(tx, found.id)
             admit(names, digest)
+            self._note_deleted(tx, target.id, str(digest), *names)
             tags.delete_of_manifest(tx, found.id)
             return manifests.mark_deleted(tx, found.id, tag_names=names, now=int(self._clock()))
 
@@ -173,10 +183,19 @@ class HostedRepository:
 
         def delete(tx: Transaction) -> bool:
             target = images.find(tx, self._record.id, image)
-            return target is not None and blobs.unlink(tx, target.id, digest)
+            if target is None or not blobs.unlink(tx, target.id, digest):
+                return False
+            self._note_deleted(tx, target.id, str(digest))
+            return True
 
         if not await self._database.transaction(delete):
             raise blob_unknown(digest)
+
+    async def share_blob(self, image: str, digest: Digest) -> FoundBlob | None:
+        """See `contract.WritableRepository.share_blob`."""
+        if self._caller is None:
+            return None
+        return await self._content.share(digest, repository=self._record, image=image, may_read=self._caller.may_pull)
 
     async def restore_manifest(self, image: str, digest: Digest) -> list[str]:
         """Undo a deletion within its window; gives the tags put back (those not taken meanwhile)."""
@@ -197,56 +216,27 @@ class HostedRepository:
             raise self._manifest_unknown(image, digest)
         return names
 
+    def _note_deleted(self, tx: Transaction, image_id: int, *names: str) -> None:
+        if self._bury is not None:
+            self._bury(tx, image_id, names)
+
     def _manifest_unknown(self, image: str, reference: Tag | Digest) -> RegistryError:
         return manifest_unknown(image, reference.name if isinstance(reference, Tag) else str(reference))
 
 
-def referrer_of(row: ManifestRecord) -> Referrer:
-    """A stored manifest as it is listed."""
-    return Referrer(
-        media_type=row.media_type,
-        digest=row.digest,
-        size_bytes=row.size_bytes,
-        artifact_type=row.artifact_type,
-        annotations=json.loads(row.annotations) if row.annotations else {},
-    )
-
-
-def _read_manifest(tx: Transaction, repository_id: int, image: str, reference: Tag | Digest) -> Document | None:
-    found = images.find(tx, repository_id, image)
-    if found is None:
-        return None
-    if isinstance(reference, Tag):
-        return manifests.by_tag(tx, found.id, reference.name)
-    return manifests.by_digest(tx, found.id, reference)
-
-
 def _resolve(tx: Transaction, image: ImageRecord, manifest: Manifest) -> list[ReferenceRecord]:
     """The references of a manifest, each proved to be readable in the image; raises for what is missing."""
-    config = (manifest.config,) if manifest.config else ()
-    needed = [*config, *manifest.layers]
-    held = blobs.linked_sizes(tx, image.id, _digests(needed))
-    children = manifests.sizes(tx, image.id, _digests(manifest.children))
+    needed = rows.blobs_of(manifest)
+    held = blobs.linked_sizes(tx, image.id, rows.digests(needed))
+    children = manifests.sizes(tx, image.id, rows.digests(manifest.children))
     sizes = {digest: size_bytes for digest, (_, size_bytes) in held.items()} | children
     _refuse_missing([item for item in (*needed, *manifest.children) if not item.is_foreign], sizes)
     _refuse_wrong_sizes([*needed, *manifest.children], sizes)
-    roles = ["config"] * len(config) + ["layer"] * len(manifest.layers) + ["child"] * len(manifest.children)
-    # Each once: a manifest may name one layer thousands of times, and every row is written under the write lock.
-    first: dict[tuple[str, Digest], Descriptor] = {}
-    for role, item in zip(roles, (*needed, *manifest.children), strict=True):
-        first.setdefault((role, item.digest), item)
-    return [
-        ReferenceRecord(role, digest, item.size_bytes, held[digest][0] if digest in held else None)
-        for (role, digest), item in first.items()
-    ]
-
-
-def _digests(items: Iterable[Descriptor]) -> list[Digest]:
-    return list(dict.fromkeys(item.digest for item in items))
+    return rows.references(manifest, held)
 
 
 def _refuse_missing(items: Sequence[Descriptor], sizes: dict[Digest, int]) -> None:
-    missing = [str(digest) for digest in _digests(items) if digest not in sizes]
+    missing = [str(digest) for digest in rows.digests(items) if digest not in sizes]
     if missing:
         raise manifest_blob_unknown(missing)
 
@@ -256,18 +246,3 @@ def _refuse_wrong_sizes(items: Sequence[Descriptor], sizes: dict[Digest, int]) -
         actual = sizes.get(item.digest, item.size_bytes)
         if actual != item.size_bytes:
             raise size_invalid(f"{item.digest} has {actual} bytes, the manifest says {item.size_bytes}")
-
-
-def _store(tx: Transaction, image: ImageRecord, push: Push, references: Sequence[ReferenceRecord], *, now: int) -> int:
-    subject = push.manifest.subject
-    return manifests.put(
-        tx,
-        image.id,
-        push.document,
-        artifact_type=push.manifest.artifact_type,
-        subject=subject.digest if subject else None,
-        annotations=json.dumps(dict(push.manifest.annotations)) if subject and push.manifest.annotations else None,
-        references=references,
-        by=push.by,
-        now=now,
-    )

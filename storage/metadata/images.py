@@ -12,6 +12,7 @@ _COLUMNS = (images.c.id, images.c.repository_id, images.c.name, images.c.full_na
 _FIND = sa.select(*_COLUMNS).where(
     images.c.repository_id == bindparam("repository_id"), images.c.name == bindparam("name")
 )
+_NAME_OF = sa.select(images.c.name).where(images.c.id == bindparam("image_id"))
 _INSERT = sa.insert(images).returning(images.c.id)
 _PAGE = sa.select(images.c.full_name).where(images.c.full_name > bindparam("after")).order_by(images.c.full_name)
 _PAGE_OF = _PAGE.where(images.c.repository_id.in_(bindparam("repository_ids", expanding=True)))
@@ -26,6 +27,11 @@ def find(tx: Connection, repository_id: int, name: str) -> ImageRecord | None:
     """The image of that name, if anything was ever pushed to it."""
     row = tx.execute(_FIND, {"repository_id": repository_id, "name": name}).one_or_none()
     return ImageRecord(*row) if row else None
+
+
+def name_of(tx: Connection, image_id: int) -> str | None:
+    """The name inside its repository; None if the image is gone."""
+    return tx.execute(_NAME_OF, {"image_id": image_id}).scalar_one_or_none()
 
 
 def ensure(tx: Connection, repository: RepositoryRecord, name: str, *, now: int) -> ImageRecord:

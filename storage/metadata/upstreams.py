@@ -51,6 +51,11 @@ _PUT_BUDGET = (
 _CHECK = sa.select(tag_checks.c.checked_at, tag_checks.c.etag).where(
     tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.name == bindparam("name")
 )
+_CHECKED_WITH = (
+    sa.select(tag_checks.c.name)
+    .where(tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.etag == bindparam("etag"))
+    .order_by(tag_checks.c.name)
+)
 _ADD_CHECK = sa.insert(tag_checks)
 _PUT_CHECK = (
     sa.update(tag_checks)
@@ -116,6 +121,11 @@ def checked(tx: Connection, image_id: int, tag: str) -> CheckRecord | None:
     """When the upstream was last asked about the tag; None: never, or nobody remembers."""
     row = tx.execute(_CHECK, {"image_id": image_id, "name": tag}).one_or_none()
     return None if row is None else CheckRecord(*row)
+
+
+def checked_with(tx: Connection, image_id: int, etag: str) -> list[str]:
+    """The names whose last check gave this entity tag, in bytewise order."""
+    return list(tx.execute(_CHECKED_WITH, {"image_id": image_id, "etag": etag}).scalars())
 
 
 def put_check(tx: Connection, image_id: int, tag: str, at: int, etag: str | None) -> None:
