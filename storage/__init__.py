@@ -33,6 +33,7 @@ from storage.errors import (
     Unavailable,
     UploadUnknown,
 )
+from storage.eviction import Bounds, Eviction, EvictionReport
 from storage.filesystem import FilesystemStore
 from storage.fsck import Finding, Fsck, FsckTotals
 from storage.hotset import HotSet
@@ -89,6 +90,7 @@ __all__ = [
     "BlobRecord",
     "BlobStore",
     "BlobUnknown",
+    "Bounds",
     "Bucket",
     "BudgetRecord",
     "Busy",
@@ -107,6 +109,8 @@ __all__ = [
     "DigestMismatch",
     "Document",
     "Door",
+    "Eviction",
+    "EvictionReport",
     "FilesystemStore",
     "Finding",
     "FoundBlob",

@@ -5,7 +5,7 @@ was pulled of them keeps it. What goes is gone at once, with its tags: a cache g
 manifest of their image that names them; bytes go with the next sweeps.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -29,16 +29,11 @@ FIRST: Final = (0, 0)
 EVER: Final = 2**62
 """Later than any time."""
 
-_MANIFEST = (
-    sa.select(manifests.c.id)
-    .join(images, images.c.id == manifests.c.image_id)
-    .where(
-        images.c.repository_id == bindparam("repository_id"),
-        images.c.name == bindparam("image"),
-        manifests.c.digest == bindparam("digest"),
-    )
+_PULLED_AT = (
+    sa.select(manifests.c.id, manifest_pulls.c.pulled_at)
+    .outerjoin(manifest_pulls, manifest_pulls.c.manifest_id == manifests.c.id)
+    .where(manifests.c.image_id == bindparam("image_id"), manifests.c.digest == bindparam("digest"))
 )
-_PULLED_AT = sa.select(manifest_pulls.c.pulled_at).where(manifest_pulls.c.manifest_id == bindparam("manifest_id"))
 _NOTE = (
     sa.update(manifest_pulls)
     .where(manifest_pulls.c.manifest_id == bindparam("of_manifest"))
@@ -173,7 +168,16 @@ _NEEDED = _exists(
     manifest_references.c.image_id == links.c.image_id,
 )
 _UNNEEDED_LINKS = sa.select(links.c.digest, links.c.blob_id).where(
-    links.c.image_id == bindparam("image_id"), links.c.digest.in_(bindparam("digests", expanding=True)), ~_NEEDED
+    links.c.image_id == bindparam("image_id"),
+    links.c.digest.in_(bindparam("digests", expanding=True)),
+    links.c.linked_at <= bindparam("linked_by"),
+    ~_NEEDED,
+)
+_LOOSE = (
+    sa.select(links.c.image_id, links.c.digest)
+    .join(images, images.c.id == links.c.image_id)
+    .where(images.c.repository_id == bindparam("repository_id"), links.c.linked_at <= bindparam("linked_by"), ~_NEEDED)
+    .limit(bindparam("limit"))
 )
 _UNLINK = sa.delete(links).where(links.c.image_id == bindparam("of_image"), links.c.digest == bindparam("of_digest"))
 _FREED = sa.select(sa.func.coalesce(sa.func.sum(blobs.c.stored_bytes), 0)).where(
@@ -190,18 +194,16 @@ _FREED = sa.select(sa.func.coalesce(sa.func.sum(blobs.c.stored_bytes), 0)).where
 # --- times -------------------------------------------------------------------------------------------------------
 
 
-def note(tx: Connection, pulls: Iterable[tuple[int, str, Digest, int]]) -> None:
-    """Note pulls: repository id, image, digest, time (Unix seconds). Manifests that are not there are passed over."""
-    for repository_id, image, digest, at in pulls:
-        values = {"repository_id": repository_id, "image": image, "digest": str(digest)}
-        manifest_id = tx.execute(_MANIFEST, values).scalar_one_or_none()
-        if manifest_id is None:
+def note(tx: Connection, pulls: Iterable[tuple[int, Digest, int]]) -> None:
+    """Note pulls: image id, digest, time (Unix seconds). Manifests that are not there are passed over."""
+    for image_id, digest, at in pulls:
+        found = tx.execute(_PULLED_AT, {"image_id": image_id, "digest": str(digest)}).one_or_none()
+        if found is None:
             continue
-        before = tx.execute(_PULLED_AT, {"manifest_id": manifest_id}).scalar_one_or_none()
-        if before is None:
-            tx.execute(_NOTE_FIRST, {"manifest_id": manifest_id, "pulled_at": at})
-        elif before < at:
-            tx.execute(_NOTE, {"of_manifest": manifest_id, "at": at})
+        if found.pulled_at is None:
+            tx.execute(_NOTE_FIRST, {"manifest_id": found.id, "pulled_at": at})
+        elif found.pulled_at < at:
+            tx.execute(_NOTE, {"of_manifest": found.id, "at": at})
 
 
 # --- what is there -----------------------------------------------------------------------------------------------
@@ -267,14 +269,29 @@ def evict(tx: Connection, manifest_id: int, *, came_by: int = EVER, pulled_by: i
     return int(freed)
 
 
-def _unlink(tx: Connection, image_id: int, digests: list[str]) -> int:
+def loose(tx: Connection, repository_id: int, *, linked_by: int, limit: int) -> list[tuple[int, str]]:
+    """Links (image and digest) that no manifest of their image needs, made or renewed by that time; in no order.
+
+    Looks at the links of the repository: for surveys.
+    """
+    values = {"repository_id": repository_id, "linked_by": linked_by, "limit": limit}
+    return [(row.image_id, row.digest) for row in tx.execute(_LOOSE, values)]
+
+
+def unlink(tx: Connection, found: Sequence[tuple[int, str]], *, linked_by: int) -> int:
+    """Take loose links away, where they are that still; gives the bytes that the repository lost."""
+    return sum(_unlink(tx, image_id, [digest], linked_by=linked_by) for image_id, digest in found)
+
+
+def _unlink(tx: Connection, image_id: int, digests: list[str], *, linked_by: int = EVER) -> int:
     """Take away links that nothing of the image needs any more; gives the bytes that the repository lost by that."""
-    found = tx.execute(_UNNEEDED_LINKS, {"image_id": image_id, "digests": digests}).all()
+    values = {"image_id": image_id, "digests": digests, "linked_by": linked_by}
+    found = tx.execute(_UNNEEDED_LINKS, values).all()
     if not found:
         return 0
     tx.execute(_UNLINK, [{"of_image": image_id, "of_digest": digest} for digest, _ in found])
-    values = {"image_id": image_id, "ids": sorted({blob_id for _, blob_id in found})}
-    return int(tx.execute(_FREED, values).scalar_one())
+    ids = sorted({blob_id for _, blob_id in found})
+    return int(tx.execute(_FREED, {"image_id": image_id, "ids": ids}).scalar_one())
 
 
 def _portions(digests: list[str]) -> Iterable[list[str]]:

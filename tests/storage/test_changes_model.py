@@ -156,7 +156,7 @@ class Machine(RuleBasedStateMachine):
         def use(tx: Transaction) -> None:
             upstreams.put_credentials(tx, which, [name.encode()])
             upstreams.put_check(tx, which, name, now, None)
-            pulls.note(tx, [(which, "img", document(name).digest, now)])
+            pulls.note(tx, [(which, document(name).digest, now)])
 
         self.act(by, use)
 

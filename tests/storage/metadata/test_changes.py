@@ -254,7 +254,7 @@ SILENT: dict[str, Act] = {
     "secrets that are used": lambda tx: credentials.touch(tx, {1: NOW + 9}),
     "a new secret and account": lambda tx: secret(tx, account(tx, "else").id, "new"),
     "a storage that is there": lambda tx: storages.ensure(tx, "default"),
-    "pulls that are noted": lambda tx: pulls.note(tx, [(1, "img", document("one").digest, NOW + 9)]),
+    "pulls that are noted": lambda tx: pulls.note(tx, [(1, document("one").digest, NOW + 9)]),
     "tags that are checked": lambda tx: upstreams.put_check(tx, 1, "latest", NOW + 9, '"x"'),
 }
 LOUD: dict[str, tuple[Act, set[str]]] = {

@@ -15,7 +15,7 @@ def child(name: object) -> ReferenceRecord:
 def noted(tx: Transaction, name: object, at: int, full_name: str = "hub/cache/img") -> None:
     """Note a pull."""
     place = image(tx, full_name)
-    pulls.note(tx, [(place.repository_id, place.name, document(name).digest, at)])
+    pulls.note(tx, [(place.id, document(name).digest, at)])
 
 
 def cold(tx: Transaction, repository_id: int = 1) -> list[tuple[Digest, int]]:
@@ -47,7 +47,7 @@ async def test_the_least_recently_pulled_comes_first(database: Database) -> None
         noted(tx, "b", NOW + 10)
         noted(tx, "a", NOW + 5)
         noted(tx, "absent", NOW + 30)
-        pulls.note(tx, [(77, "img", document("a").digest, NOW + 99)])
+        pulls.note(tx, [(77, document("a").digest, NOW + 99)])
         assert cold(tx) == [
             (document("c").digest, NOW),
             (document("b").digest, NOW + 10),
