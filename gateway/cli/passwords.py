@@ -13,16 +13,16 @@ stdin_option = click.option(
 )
 
 
-def ask_password(*, from_stdin: bool) -> str:
+def ask_password(*, from_stdin: bool, variable: str = VARIABLE) -> str:
     """The password: the first line of standard input if told so, else from the environment, else asked for twice."""
     if from_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
-    elif (given := os.environ.get(VARIABLE)) is not None:
+    elif (given := os.environ.get(variable)) is not None:
         password = given
     elif sys.stdin.isatty():
         password = str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
     else:
-        raise click.UsageError(f"no password: pipe it in with --password-stdin, or set {VARIABLE}")
+        raise click.UsageError(f"no password: pipe it in with --password-stdin, or set {variable}")
     if not password:
         raise click.UsageError("the password is empty")
     return password

@@ -2,10 +2,21 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar, Unpack
+from dataclasses import replace
+from typing import Any, TypeVar, Unpack
 
 import click
 
+from gateway.cli.furnishing import (
+    FurnishingWishes,
+    command_hands,
+    furnishing_of,
+    furnishing_options,
+    is_wanted,
+    require_upstream_of_proxy,
+    upstream_row,
+    what,
+)
 from gateway.cli.help import Group
 from gateway.cli.options import (
     FULL_NAME,
@@ -21,9 +32,21 @@ from gateway.cli.output import Listing, Row, moment
 from gateway.cli.session import Session, run
 from gateway.config import S3Storage, Settings
 from gateway.policy.naming import MAX_RULES
+from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, furnish
 from gateway.repositories.hosted import HostedRepository
-from storage import Content, Digest, DigestInvalid, RepositoryRecord, Transaction
-from storage.metadata import repositories, storages
+from gateway.repositories.virtual_settings import VIRTUAL, virtual_of
+from gateway.upstream.settings import upstream_of
+from storage import (
+    AddressKind,
+    Content,
+    Digest,
+    DigestInvalid,
+    MemberRecord,
+    Pool,
+    RepositoryRecord,
+    Transaction,
+)
+from storage.metadata import addresses, members, repositories, storages, upstreams
 from storage.metadata.repositories import RepositoryChanges
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -31,7 +54,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 _PAGE = 1000
 
 
-class Wishes(TypedDict):
+class Wishes(FurnishingWishes):
     """What `_wishes` collect; None where nothing was said."""
 
     description: str | None
@@ -62,7 +85,7 @@ def _wishes(command: FunctionT) -> FunctionT:
         description_option,
     ):
         command = option(command)
-    return command
+    return furnishing_options(command)
 
 
 @click.group("repo", cls=Group)
@@ -71,6 +94,7 @@ def command() -> None:
 
     Examples:
       sluice repo add team-a/images --immutable-tag 'v*'
+      sluice repo add common/dockerhub-proxy --type proxy --remote-url docker.io
       sluice repo set team-a/images --anonymous-read
       sluice repo restore team-a/images/app@sha256:...
     """
@@ -79,16 +103,31 @@ def command() -> None:
 @command.command()
 @click.argument("name", type=FULL_NAME)
 @click.option("--storage", metavar="NAME", help="Named storage; default: storage.default.")
+@click.option(
+    "--type",
+    "repository_type",
+    type=click.Choice([HOSTED, PROXY, VIRTUAL]),
+    default=HOSTED,
+    show_default=True,
+    help="hosted: pushed to; proxy: fetched from another registry; virtual: others under one name.",
+)
 @_wishes
 @with_settings
-def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[Wishes]) -> None:
-    """Add a hosted repository to a project.
+def add(name: str, *, storage: str | None, repository_type: str, settings: Settings, **wishes: Unpack[Wishes]) -> None:
+    """Add a repository to a project.
+
+    A hosted one that has a --remote-url fetches from there what it has not, and keeps it: for moving away from another
+    registry. Options that can be repeated are taken away with an empty value.
 
     Examples:
       sluice repo add team-a/images
       sluice repo add team-a/releases --immutable-tag '*' --anonymous-read
       sluice repo add team-a/archive --storage archive --alias team-a-archive
+      sluice repo add common/dockerhub-proxy --type proxy --remote-url docker.io --namespace docker.io
+      sluice repo add common/all --type virtual --member team-a/images --member common/dockerhub-proxy='library/*'
     """
+    furnishing = furnishing_of(wishes, repository_type)
+    require_upstream_of_proxy(furnishing, repository_type)
     place = storage or settings.storage.default
     if place not in settings.storage.storages:
         known = ", ".join(sorted(settings.storage.storages))
@@ -98,15 +137,16 @@ def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[
 
     async def work(session: Session) -> None:
         project = await session.project(name.partition("/")[0])
+        hands = await _hands(settings, furnishing)
 
         def create(tx: Transaction) -> RepositoryRecord:
-            return repositories.create(
+            record = repositories.create(
                 tx,
                 project_id=project.id,
                 name=name.partition("/")[2],
                 description=wishes["description"] or "",
                 format="docker",
-                repository_type="hosted",
+                repository_type=repository_type,
                 storage_id=storages.ensure(tx, place),
                 flat_alias_prefix=wishes["alias"],
                 is_catch_all=bool(wishes["catch_all"]),
@@ -115,11 +155,18 @@ def add(name: str, *, storage: str | None, settings: Settings, **wishes: Unpack[
                 redirect_pulls=bool(wishes["redirect_pulls"]),
                 now=session.now(),
             )
+            return record if hands is None else furnish(tx, record, furnishing, hands=hands, now=session.now())
 
         await session.database.transaction(create)
-        click.echo(f"added repository {name}; next: docker push HOST/{name}/IMAGE:TAG")
+        act = "push" if repository_type == HOSTED else "pull"
+        click.echo(f"added repository {name}; next: docker {act} HOST/{name}/IMAGE:TAG")
 
     run(settings, work)
+
+
+async def _hands(settings: Settings, furnishing: Furnishing) -> Hands | None:
+    """What it takes to furnish; None if there is nothing to."""
+    return await Pool("secret_key", 1).run(command_hands, settings) if is_wanted(furnishing) else None
 
 
 def _require_redirects(settings: Settings, storage: str) -> None:
@@ -146,7 +193,15 @@ def list_all(*, project: str | None, as_json: bool, settings: Settings) -> None:
     """
 
     async def work(session: Session) -> None:
-        columns = ("name", "storage", "flat_alias_prefix", "is_catch_all", "anonymous_read", "immutable_tags")
+        columns = (
+            "name",
+            "repository_type",
+            "storage",
+            "flat_alias_prefix",
+            "is_catch_all",
+            "anonymous_read",
+            "immutable_tags",
+        )
         with Listing(*columns, as_json=as_json) as listing:
             after = ""
             while page := await session.database.survey(
@@ -187,7 +242,7 @@ def show(name: str, *, as_json: bool, settings: Settings) -> None:
     """
 
     async def work(session: Session) -> None:
-        row = _row(await session.repository(name))
+        row = await session.database.read(_whole_row, await session.repository(name))
         if as_json:
             with Listing(as_json=True) as listing:
                 listing.add([row])
@@ -198,34 +253,76 @@ def show(name: str, *, as_json: bool, settings: Settings) -> None:
     run(settings, work)
 
 
+def _whole_row(tx: Transaction, record: RepositoryRecord) -> Row:
+    known = addresses.names_of(tx, record.id)
+    row = {
+        **_row(record),
+        "host_names": known[AddressKind.HOST],
+        "catch_all_hosts": known[AddressKind.CATCH_ALL],
+        "namespaces": known[AddressKind.NAMESPACE],
+    }
+    if upstream := upstream_of(record.settings):
+        row |= {**upstream_row(upstream), "credential_count": len(upstreams.credentials(tx, record.id))}
+    if record.repository_type == VIRTUAL:
+        row["on_member_failure"] = virtual_of(record.settings).on_member_failure
+        row["members"] = [_member(each) for each in members.of(tx, record.id)]
+    return row
+
+
+def _member(record: MemberRecord) -> str:
+    """As it is written for --member, and whether pushes go there."""
+    patterns = ",".join([*record.include, *(f"!{each}" for each in record.exclude)])
+    return f"{record.repository.full_name}{'=' if patterns else ''}{patterns}{' (push)' if record.is_default else ''}"
+
+
 @command.command("set")
 @click.argument("name", type=FULL_NAME)
 @_wishes
 @click.option("--no-alias", is_flag=True, help="Take the prefix away.")
 @click.option("--no-immutable-tags", is_flag=True, help="Take all rules away; other rules can be named beside it.")
+@click.option("--no-upstream", is_flag=True, help="A hosted repository fetches nothing from elsewhere any more.")
 @with_settings
-def change(name: str, *, no_alias: bool, no_immutable_tags: bool, settings: Settings, **wishes: Unpack[Wishes]) -> None:
-    """Change settings; what is not named stays. Rules for tags are replaced, not added.
+def change(
+    name: str,
+    *,
+    no_alias: bool,
+    no_immutable_tags: bool,
+    no_upstream: bool,
+    settings: Settings,
+    **wishes: Unpack[Wishes],
+) -> None:
+    """Change settings; what is not named stays. What can be repeated is replaced, not added to.
+
+    A new address of an upstream ends the credentials that were for the one before, unless they are given with it.
 
     Examples:
       sluice repo set team-a/images --anonymous-read --alias team-a
       sluice repo set team-a/images --immutable-tag 'v*' --immutable-tag 'release-*'
       sluice repo set team-a/images --no-alias --no-catch-all
+      SLUICE_UPSTREAM_PASSWORD=... sluice repo set common/dockerhub-proxy --username ci
     """
     changes = _changes(wishes)
     if no_alias:
         changes["flat_alias_prefix"] = None
     if no_immutable_tags:
         changes.setdefault("immutable_tags", ())
-    if not changes:
-        raise click.UsageError("nothing to change: see `sluice repo set --help`")
 
     async def work(session: Session) -> None:
         repository = await session.repository(name)
         if wishes["redirect_pulls"]:
             _require_redirects(settings, repository.storage)
-        await session.database.transaction(repositories.update, repository.id, now=session.now(), **changes)
-        click.echo(f"changed {', '.join(sorted(changes))} of {name}")
+        furnishing = replace(furnishing_of(wishes, repository.repository_type), ends_upstream=no_upstream)
+        if not changes and not is_wanted(furnishing):
+            raise click.UsageError("nothing to change: see `sluice repo set --help`")
+        hands = await _hands(settings, furnishing)
+
+        def update(tx: Transaction) -> None:
+            record = repositories.update(tx, repository.id, now=session.now(), **changes)
+            if record is not None and hands is not None:
+                furnish(tx, record, furnishing, hands=hands, now=session.now())
+
+        await session.database.transaction(update)
+        click.echo(f"changed {', '.join([*sorted(changes), *what(furnishing)])} of {name}")
 
     run(settings, work)
 

@@ -20,6 +20,7 @@ from gateway.access.passwords import Passwords
 from gateway.config import Settings
 from gateway.installation import database_of
 from gateway.oci.errors import RegistryError
+from gateway.repositories.furnishing import WrongSetting
 from storage import AccountRecord, Database, ProjectRecord, RepositoryRecord, StorageError
 from storage.metadata import accounts, moving, projects, repositories
 
@@ -76,7 +77,7 @@ def perform(work: Callable[[], Awaitable[T]]) -> T:
     """Run a command's work in Trio; errors that people can do something about become one line and exit code 1."""
     try:
         return trio.run(work)
-    except (StorageError, AccessError, RegistryError) as error:
+    except (StorageError, AccessError, RegistryError, WrongSetting) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'system'}: {error.strerror or error}") from error

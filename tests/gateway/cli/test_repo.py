@@ -1,9 +1,13 @@
 """`sluice repo`: repositories, their settings, and manifests deleted by mistake."""
 
+from functools import partial
+
 import pytest
 
+from storage.metadata import upstreams
+from tests.gateway.api.installation import Installation
 from tests.gateway.cli.command import Sluice
-from tests.gateway.cli.images import ask, image, push
+from tests.gateway.cli.images import ask, image, push, within
 
 
 def test_a_repository_is_added_shown_changed_and_deleted(sluice: Sluice) -> None:
@@ -93,3 +97,107 @@ def test_a_deleted_manifest_comes_back_with_its_tags(sluice: Sluice) -> None:
     assert ask(sluice.data, "GET", "/v2/team/images/app/manifests/1.0") == (200, image(layer))
     assert ask(sluice.data, "GET", "/v2/team/images/app/manifests/latest") == (200, image(b"layer two"))
     assert again.code == 1
+
+
+def test_a_proxy_is_added_shown_and_changed(sluice: Sluice) -> None:
+    """With its upstream's address in one form; what is not named stays, an empty value takes away."""
+    sluice.good(
+        "repo",
+        "add",
+        "team/hub",
+        "--type=proxy",
+        "--remote-url=docker.io",
+        "--cache-ttl=600",
+        "--ttl-rule=sha-*=604800",
+        "--include=library/*",
+        "--platform=linux/amd64",
+        "--private-network=10.0.0.0/8",
+        "--max-age-days=30",
+        "--namespace=docker.io",
+    )
+    changed = sluice.good("repo", "set", "team/hub", "--cache-ttl", "5", "--include", "", "--offline")
+    (shown,) = sluice.good("repo", "show", "team/hub", "--json").value
+
+    assert changed.out == "changed upstream of team/hub\n"
+    assert (shown["repository_type"], shown["remote_urls"]) == ("proxy", ["https://registry-1.docker.io"])
+    assert (shown["cache_ttl"], shown["ttl_rules"], shown["include"]) == (5, ["sha-*=604800"], [])
+    assert (shown["platforms"], shown["private_networks"]) == (["linux/amd64"], ["10.0.0.0/8"])
+    assert (shown["offline"], shown["max_age_days"], shown["namespaces"]) == (True, 30, ["docker.io"])
+    assert shown["credential_count"] == 0
+
+
+def test_a_password_for_an_upstream_is_stored_sealed(sluice: Sluice) -> None:
+    """From the environment or standard input; nothing prints it, and the gateway opens it."""
+    secret = "c4n4ry-s3cret"
+    words = ["repo", "add", "team/hub", "--type", "proxy", "--remote-url", "ghcr.io", "--username", "ci"]
+    added = sluice.good(*words, environ={"SLUICE_UPSTREAM_PASSWORD": secret})
+    shown = sluice.good("repo", "show", "team/hub")
+    sluice.good("repo", "set", "team/images", "--remote-url", "old.example.com")
+    piped = sluice.good("repo", "set", "team/images", "--username", "ci", "--password-stdin", stdin=f"{secret}\n")
+    moved = sluice.good("repo", "set", "team/hub", "--remote-url", "quay.io")
+    (after,) = sluice.good("repo", "show", "team/hub", "--json").value
+    (fallback,) = sluice.good("repo", "show", "team/images", "--json").value
+
+    for outcome in (added, shown, piped, moved):
+        assert secret not in outcome.out + outcome.err
+    assert (after["credential_count"], fallback["credential_count"]) == (0, 1)  # another origin ended the first
+    assert within(sluice.data, partial(_opened, name="team/images")) == [("ci", secret)]
+
+
+async def _opened(installation: Installation, name: str) -> list[tuple[str, str]]:
+    record = await installation.repository(name)
+    assert record is not None
+    sealed = await installation.services.database.read(upstreams.credentials, record.id)
+    opened = [installation.services.credentials.open(each, record.id, place) for place, each in enumerate(sealed)]
+    return [(each.username, each.secret) for each in opened]
+
+
+def test_a_virtual_repository_is_made_of_members(sluice: Sluice) -> None:
+    """In order, with patterns, and the one that pushes go to."""
+    members = ["--member", "team/public=base/*,!base/old", "--member", "team/images"]
+    sluice.good("repo", "add", "team/all", "--type", "virtual", *members, "--push-to", "team/images")
+    sluice.good("repo", "set", "team/all", "--on-member-failure", "skip")
+    (shown,) = sluice.good("repo", "show", "team/all", "--json").value
+    sluice.good("repo", "set", "team/all", "--member", "")
+    (emptied,) = sluice.good("repo", "show", "team/all", "--json").value
+
+    assert shown["members"] == ["team/public=base/*,!base/old", "team/images (push)"]
+    assert shown["on_member_failure"] == "skip"
+    assert emptied["members"] == []
+
+
+def test_a_fallback_ends(sluice: Sluice) -> None:
+    """With its credentials."""
+    environ = {"SLUICE_UPSTREAM_PASSWORD": "x"}
+    sluice.good("repo", "set", "team/images", "--remote-url", "old.example.com", "--username", "ci", environ=environ)
+    sluice.good("repo", "set", "team/images", "--no-upstream")
+    (shown,) = sluice.good("repo", "show", "team/images", "--json").value
+
+    assert "remote_urls" not in shown
+    assert within(sluice.data, partial(_opened, name="team/images")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["add", "team/x", "--type", "proxy"], 2, "a proxy needs --remote-url"),
+        (["add", "team/x", "--type", "proxy", "--remote-url", "ftp://a"], 2, "use https://"),
+        (["add", "team/x", "--type", "proxy", "--remote-url", "https://u:p@a"], 2, "as credentials"),
+        (["add", "team/x", "--type", "proxy", "--remote-url", "a", "--ttl-rule", "v*"], 2, "use GLOB=SECONDS"),
+        (["add", "team/x", "--type", "proxy", "--remote-url", "a", "--member", "team/images"], 1, "virtual"),
+        (["add", "team/x", "--type", "virtual", "--remote-url", "a"], 1, "is for proxies"),
+        (["add", "team/x", "--type", "virtual", "--member", "no/such"], 1, "there is no such repository"),
+        (["add", "team/x", "--type", "virtual", "--member", "team"], 2, "use PROJECT/REPOSITORY"),
+        (["add", "team/x", "--push-to", "team/images"], 2, "--push-to goes with"),
+        (["set", "team/images", "--cache-ttl", "5"], 1, "fallback.remote_url"),
+        (["set", "team/images", "--password-stdin"], 2, "goes with --username"),
+        (["set", "team/images", "--pulled-in-days", "5"], 2, "goes with --max-age-days"),
+    ],
+)
+def test_what_does_not_go_together_is_said(sluice: Sluice, words: list[str], code: int, text: str) -> None:
+    """And nothing is made."""
+    outcome = sluice("repo", *words)
+
+    assert outcome.code == code
+    assert text in outcome.err
+    assert sluice("repo", "show", "team/x").code == 1

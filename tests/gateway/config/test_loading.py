@@ -212,7 +212,13 @@ def test_a_complaint_shows_no_flood() -> None:
 
 def test_variables_of_kubernetes_and_our_own_are_no_settings() -> None:
     """A service called sluice puts its addresses into every pod; they must not stop the start."""
-    known = ["SLUICE_ADMIN_PASSWORD", "SLUICE_CONFIG", "SLUICE_PASSWORD", "SLUICE_CRASH_ROUNDS"]
+    known = [
+        "SLUICE_ADMIN_PASSWORD",
+        "SLUICE_CONFIG",
+        "SLUICE_PASSWORD",
+        "SLUICE_UPSTREAM_PASSWORD",
+        "SLUICE_CRASH_ROUNDS",
+    ]
     kubernetes = [
         "SLUICE_SERVICE_HOST",
         "SLUICE_SERVICE_PORT",
