@@ -127,7 +127,7 @@ def test_a19_writes_go_where_the_right_was_proven(gateway: Served, victim: str, 
 
 
 def test_a19_an_alias_is_the_repository_it_leads_to(gateway: Served, stranger: Login) -> None:
-    """Alias and full name alike need the right on the repository they lead to, and a token is for one of them."""
+    """Alias and full name alike need the right on the repository they lead to; a token is for the image, by any name."""
     alias = f"team-{gateway.port}"
     place = make_place(gateway, flat_alias_prefix=alias)
     gateway.push_image(f"{place.name}/app", "v1", b"by alias")
@@ -141,8 +141,11 @@ def test_a19_an_alias_is_the_repository_it_leads_to(gateway: Served, stranger: L
 
     bodies = {gateway.request("GET", f"/v2/{name}/manifests/v1", auth=stranger).body for name in names}
     assert len(bodies) == 1
-    of_one = gateway.token(f"repository:{names[0]}:pull", auth=stranger)
-    assert gateway.request("GET", f"/v2/{names[1]}/manifests/v1", auth=of_one).status == 401
+    for asked in names:
+        token = gateway.token(f"repository:{asked}:pull", auth=stranger)
+        assert [gateway.request("GET", f"/v2/{name}/manifests/v1", auth=token).status for name in names] == [200, 200]
+        for other in (f"{place.name}/app2", f"{alias}/app/x", "common/docker-hosted/app"):
+            assert gateway.request("GET", f"/v2/{other}/manifests/v1", auth=token).status == 401
 
 
 def climbs() -> Iterator[str]:

@@ -13,6 +13,7 @@ from gateway.access.rights import rights
 from gateway.access.sealing import Sealer
 from gateway.access.tokens import TokenIssuer
 from gateway.oci.scopes import parse_scopes
+from gateway.repositories import routing
 from storage import AccountRecord, Database, RepositoryRecord, Transaction
 from storage.metadata import projects, repositories, storages
 
@@ -119,8 +120,8 @@ class House:
         """What the guard would let the caller do on an image now."""
 
         def look(tx: Transaction) -> frozenset[Action]:
-            routed = repositories.route(tx, name)
-            return rights(tx, principal, routed[0], name) if routed else frozenset()
+            place = routing.find(tx, name)
+            return rights(tx, principal, place.record, place.full_name) if place else frozenset()
 
         return set(await self.database.read(look))
 

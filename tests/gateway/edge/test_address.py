@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config import Server
-from gateway.edge.address import AddressRules, BadHost, External, UnknownHost, client_address, external, is_within
+from gateway.edge.address import (
+    AddressRules,
+    BadHost,
+    External,
+    UnknownHost,
+    client_address,
+    external,
+    is_configured,
+    is_within,
+    named_host,
+)
 
 PROXY = "10.0.0.1"
 STRANGER = "203.0.113.9"
@@ -321,3 +331,104 @@ def test_a_client_lies_in_a_network_or_not(client: str, *, inside: bool) -> None
 
     assert is_within(client, networks) is inside
     assert not is_within(client, ())
+
+
+# --- paths and hosts of single repositories -------------------------------------------------------------------------
+
+MOUNT = "/repositories/oci/hub"
+CONFIGURED = AddressRules.of(
+    Server(external_url="https://registry.example/base", server_names=("inner",), trusted_proxies=("10.0.0.0/8",))
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "peer", "prefix"),
+    [
+        ([], STRANGER, MOUNT),
+        ([("x-forwarded-prefix", "/evil")], STRANGER, MOUNT),
+        ([], PROXY, ""),
+        ([("x-forwarded-host", "pub.example")], PROXY, ""),
+        ([("x-forwarded-prefix", "/mirror")], PROXY, "/mirror"),
+        ([("x-forwarded-prefix", "/a/b-c_d~/")], PROXY, "/a/b-c_d~"),
+        ([("x-forwarded-prefix", "/")], PROXY, ""),
+        ([("x-forwarded-prefix", "/client, /proxy")], PROXY, "/proxy"),
+    ],
+)
+def test_ch_12_what_stands_before_v2_for_the_client(fields: list[tuple[str, str]], peer: str, prefix: str) -> None:
+    """The sub-path itself, unless a trusted proxy has rewritten it; then what that proxy says, else nothing."""
+    assert external(scope(*fields, peer=peer), TRUSTING, mount=MOUNT).prefix == prefix
+
+
+def test_a_prefix_counts_without_a_sub_path_too() -> None:
+    """A gateway behind a path of a proxy's: the proxy takes it off and says so."""
+    asked = scope(("x-forwarded-prefix", "/registry"), peer=PROXY)
+
+    assert url(external(asked, TRUSTING)) == "http://reg.example:5000/registry/v2/token"
+    assert url(external(asked, AddressRules())) == "http://reg.example:5000/v2/token"
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["x", "//x", "/x//y", "/x/../y", "/.x", "/x y", "/%2e", "/x?y", "/x;y", "http://x", "/x" * 11, "\\x", "/x\r"],
+)
+def test_t6_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
+    """It would end up in Location and realm: 400, from a trusted proxy too."""
+    with pytest.raises(BadHost):
+        external(scope(("x-forwarded-prefix", prefix), peer=PROXY), TRUSTING, mount=MOUNT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "peer", "expected"),
+    [
+        ([], STRANGER, f"https://registry.example/base{MOUNT}/"),
+        ([], PROXY, "https://registry.example/base/"),
+        ([("x-forwarded-prefix", "/mirror")], PROXY, "https://registry.example/mirror/"),
+    ],
+)
+def test_the_configured_address_has_sub_paths(fields: list[tuple[str, str]], peer: str, expected: str) -> None:
+    """Below a configured URL a repository's path is found where the proxy, or the URL, says."""
+    assert external(scope(*fields, peer=peer, host="inner"), CONFIGURED, mount=MOUNT).url("/") == expected
+
+
+def test_ch_12_a_repository_s_own_host_is_told_as_it_was_used() -> None:
+    """Neither the configured URL nor the list of names is in its way; no proxy says the scheme: the URL does."""
+    asked = scope(host="Docker.example:8443")
+
+    assert external(asked, CONFIGURED, is_own=True).url("/") == "https://docker.example:8443/"
+    assert external(asked, AddressRules(), is_own=True).url("/") == "http://docker.example:8443/"
+    with pytest.raises(UnknownHost):
+        external(asked, CONFIGURED)
+    forwarded = scope(("x-forwarded-host", "docker.example"), ("x-forwarded-proto", "http"), peer=PROXY, host="inner")
+    assert external(forwarded, CONFIGURED, is_own=True).url("/") == "http://docker.example/"
+
+
+@pytest.mark.parametrize(
+    ("host", "rules", "known"),
+    [
+        ("any.example", AddressRules(), True),
+        ("any.example", TRUSTING, True),
+        ("registry.example", CONFIGURED, True),
+        ("inner", CONFIGURED, False),
+        ("docker.example", CONFIGURED, False),
+        ("registry.example:8443", CONFIGURED, False),
+        ("inner", AddressRules.of(Server(server_names=("inner",))), True),
+        ("inner:5000", AddressRules.of(Server(server_names=("inner",))), True),
+        ("docker.example", AddressRules.of(Server(server_names=("inner",))), False),
+    ],
+)
+def test_rows_are_asked_only_about_hosts_that_the_configuration_does_not_settle(
+    host: str,
+    rules: AddressRules,
+    known: bool,  # noqa: FBT001 - of a table
+) -> None:
+    """Where the answer cannot change anything, nobody looks it up."""
+    assert is_configured(host, rules) is known
+
+
+def test_the_host_that_the_client_named() -> None:
+    """In small letters, without its scheme's own port, and forwarded only by those who are believed."""
+    assert named_host(scope(host="Docker.Example:80"), TRUSTING) == "docker.example"
+    assert named_host(scope(("x-forwarded-host", "a.example")), TRUSTING) == "reg.example:5000"
+    assert named_host(
+        scope(("x-forwarded-host", "A.example:443"), ("x-forwarded-proto", "https"), peer=PROXY), TRUSTING
+    ) == ("a.example")

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from gateway.oci import paths
 from gateway.oci.errors import Code, RegistryError
 from gateway.oci.names import is_name
-from gateway.oci.paths import Blob, Manifest, Referrers, Tags, Target, Upload, Uploads, split
+from gateway.oci.paths import (
+    Blob,
+    Entrance,
+    Manifest,
+    Referrers,
+    Tags,
+    Target,
+    Upload,
+    Uploads,
+    enter,
+    is_registry,
+    split,
+)
 from storage import Digest
 from tests.gateway.oci.strategies import DIGESTS, NAMES, TAGS, UPLOAD_IDS
 
@@ -231,3 +243,74 @@ def test_megabytes_of_path_are_refused_in_few_steps() -> None:
     for path in (b"/a" * 2**16, b"/.." * 2**16, b"/blobs/uploads" * 2**14, b"%3A" * 2**16):
         with pytest.raises(RegistryError):
             split(b"/v2/a" + path + b"/manifests/x")
+
+
+# --- the path of one repository --------------------------------------------------------------------------------------
+
+MOUNT = "/repositories/oci"
+LEADING_NOWHERE = {"a//b"}
+"""Too many segments, empty ones included, before the first `v2`."""
+
+
+@settings(max_examples=40)
+@given(_operations(), st.lists(NAMES.filter(lambda name: "/" not in name and name != "v2"), min_size=1, max_size=2))
+def test_a19_a_sub_path_leads_to_one_repository_and_leaves_the_rest(
+    operation: tuple[bytes, Target], names: list[str]
+) -> None:
+    """Project and repository, or a repository of `common`: what follows is split as if it stood alone."""
+    path, target = operation
+    prefix = f"{MOUNT}/{'/'.join(names)}"
+
+    entered = enter(prefix.encode("ascii") + path)
+
+    assert entered == Entrance(path, prefix, "/".join(["common", *names][-2:]))
+    assert split(entered.path) == target
+
+
+@pytest.mark.parametrize(
+    ("path", "repository", "rest"),
+    [
+        ("hub/v2", "common/hub", "/v2"),
+        ("hub/v2/", "common/hub", "/v2/"),
+        ("team/hub/v2/x/manifests/v2", "team/hub", "/v2/x/manifests/v2"),
+        ("v2/v2/x/tags/list", "common/v2", "/v2/x/tags/list"),
+        ("team/v2/v2/x/tags/list", "common/team", "/v2/v2/x/tags/list"),
+        ("hub/v2/a/v2/tags/list", "common/hub", "/v2/a/v2/tags/list"),
+    ],
+)
+def test_a19_the_first_v2_after_a_name_ends_the_names(path: str, repository: str, rest: str) -> None:
+    """Every path has one meaning, also where names are `v2`."""
+    entered = enter(f"{MOUNT}/{path}".encode())
+
+    assert (entered.repository, entered.path, entered.prefix + rest) == (repository, rest.encode(), f"{MOUNT}/{path}")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/hub", "/hub/", "/a/b/c/v2/", "/a/b/v2x/", "/v2", "/v2/x", "/hub/v1/x"])
+def test_a25_a_sub_path_without_a_registry_leads_nowhere(path: str) -> None:
+    """It is still ours, so it is answered as a path of the registry that does not exist, not by somebody else."""
+    raw_path = f"{MOUNT}{path}".encode()
+
+    assert is_registry(raw_path)
+    assert isinstance(split(enter(raw_path).path), paths.Unknown)
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["A", "a%2fb", "%61", "..", ".", "", "a;x", "a b", "a\\b", "a//b", "-a", "a/", "/a", "a/..", "a%00", "\xe4", "a/B"],
+)
+def test_a19_a_sub_path_holds_names_and_nothing_that_could_be_read_as_one(names: str) -> None:
+    """Nothing is decoded, merged or lowered: what is not a name is refused, or leads nowhere; never to a repository."""
+    raw_path = f"{MOUNT}/{names}/v2/x/tags/list".encode("latin-1")
+    if names in LEADING_NOWHERE:
+        assert enter(raw_path) == Entrance(b"")
+        return
+    with pytest.raises(RegistryError) as caught:
+        enter(raw_path)
+    assert (caught.value.code, caught.value.status) == (Code.NAME_INVALID, 400)
+
+
+def test_other_paths_are_left_as_they_are() -> None:
+    """The front door: the whole path, no prefix, no repository."""
+    for raw_path in (b"/v2/", b"/v2/a/tags/list", b"/", b"/repositories", b"/v2%2f"):
+        assert enter(raw_path) == Entrance(raw_path)
+    assert not any(map(is_registry, (b"/", b"/v22", b"/repositories", b"/repositories/ocix", b"/api/v1", b"/V2/")))
