@@ -55,9 +55,7 @@ def _challenges(value: str) -> Iterator[Challenge]:
         place = scheme.end()
         parameters: dict[str, str] = {}
         if (alone := _TOKEN68.match(value, place)) and _PARAMETER.match(value, place) is None:
-            following = _skip(value, alone.end())
-            if alone.end() == len(value) or following > alone.end():
-                place = following
+            place = _skip(value, alone.end())
         else:
             place = _read_parameters(value, place, parameters)
         yield Challenge(scheme[1].lower(), parameters)

@@ -57,8 +57,10 @@ _RESERVED: Final = tuple(
 )
 """Special purposes (RFC 6890 and IANA's registries). Our own table: the standard library's differs between versions."""
 _NOT_PLAIN: Final = "an address that is not http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH"
-_URL: Final = re.compile(r"https?://[!-~]+", re.IGNORECASE)
-_HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]+")
+_URL: Final = re.compile(
+    r"https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|\[(?P<literal>[0-9a-f:.]+)\])(:[0-9]{1,5})?([/?#][!-\[\]-~]*)?",
+    re.IGNORECASE,
+)
 
 
 def origin_and_target(url: str) -> tuple[Origin, str]:
@@ -67,15 +69,16 @@ def origin_and_target(url: str) -> tuple[Origin, str]:
     Raises `UpstreamRefused` for everything but plain `http` and `https` URLs in ASCII: other schemes, credentials in
     the URL, hosts that no name can have, backslashes and blanks, which readers of URLs do not agree on.
     """
-    if _URL.fullmatch(url) is None or "\\" in url:
+    match = _URL.fullmatch(url)
+    if match is None:
         raise UpstreamRefused(_NOT_PLAIN)
     try:
+        if match["literal"] is not None:
+            IPv6Address(match["literal"])
         parts = urlsplit(url)
         origin = Origin.parse(f"{parts.scheme}://{parts.netloc}")
     except ValueError as error:
         raise UpstreamRefused(_NOT_PLAIN) from error
-    if "@" in parts.netloc or _HOST.fullmatch(origin.host) is None:
-        raise UpstreamRefused(_NOT_PLAIN)
     target = parts.path or "/"
     return origin, f"{target}?{parts.query}" if parts.query else target
 
