@@ -10,48 +10,15 @@ from gateway.access.errors import Overloaded
 from gateway.access.passwords import Passwords
 from gateway.access.principal import ANONYMOUS, Limits, Principal
 from gateway.edge.address import External
-from gateway.edge.call import Visit
 from gateway.edge.guard import Guard
 from gateway.oci.errors import Code, RegistryError
-from storage import AccountRecord, RepositoryRecord, Unavailable
+from storage import RepositoryRecord, Unavailable
 from storage.metadata import repositories
 from tests.gateway.access.house import SERVICE, House
+from tests.gateway.edge.guarded import IMAGE, login, member, refused
 from tests.gateway.edge.visitors import as_sent, basic, bearer, visit
 
-IMAGE = "acme/images/app"
 REALM = 'Bearer realm="http://registry.test:8080/v2/token",service="sluice"'
-
-
-@pytest.fixture
-def guard(house: House) -> Guard:
-    """The guard of that house."""
-    return Guard(database=house.database, authenticator=house.authenticator, service=SERVICE)
-
-
-@pytest.fixture
-async def repository(house: House) -> RepositoryRecord:
-    """The private repository `acme/images`."""
-    return await house.repository()
-
-
-async def login(house: House, user: AccountRecord, limits: Limits | None = None) -> str:
-    """The header of a user with a personal token."""
-    minted = await house.accounts.create_personal_token(user.id, label="", limits=limits or Limits())
-    return basic(user.name, minted.text)
-
-
-async def member(house: House, repository: RepositoryRecord, role: Role, name: str = "alice") -> AccountRecord:
-    """A user with that role there."""
-    user = await house.user(name)
-    await house.accounts.put_grant(user.id, role, repository_id=repository.id)
-    return user
-
-
-async def refused(guard: Guard, seen: Visit, name: str = IMAGE, need: Action = Action.PULL) -> RegistryError:
-    """The refusal, which there must be."""
-    with pytest.raises(RegistryError) as caught:
-        await guard.enter(seen, name, need)
-    return caught.value
 
 
 # --- who is it -----------------------------------------------------------------------------------------------------
