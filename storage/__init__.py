@@ -10,7 +10,7 @@ commands need no bucket.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from storage.arrivals import Arrivals, Place
+from storage.arrivals import Arrivals, ArrivalsStatistics, Place
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
@@ -86,6 +86,7 @@ __all__ = [
     "AccountRecord",
     "AddressKind",
     "Arrivals",
+    "ArrivalsStatistics",
     "BlobReader",
     "BlobRecord",
     "BlobStore",

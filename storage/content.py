@@ -315,6 +315,10 @@ class Content:
         with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):  # else the sweep does it
             await self.store(blob.storage_id).remove(stored.key)
 
+    async def is_whole(self, blob: BlobRecord) -> bool:
+        """Whether the store has an object of the right size for the row, as far as it can be told without reading."""
+        return await self._broken_key(blob) is None
+
     async def _broken_key(self, found: BlobRecord | None) -> str | None:
         """The row's key if nobody can rely on what lies under it: bytes are never dropped for a copy not looked at."""
         if found is None:

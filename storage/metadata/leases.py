@@ -17,6 +17,9 @@ _TAKE = (
 _RENEW = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=bindparam("until"))
 _RELEASE = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=0)
 _DROP = sa.delete(leases).where(_BY_NAME, _HELD_BY)
+_DROP_EXPIRED = sa.delete(leases).where(
+    leases.c.name >= bindparam("least"), leases.c.name < bindparam("beyond"), leases.c.expires_at < bindparam("before")
+)
 _LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
 
 
@@ -58,6 +61,11 @@ def release(tx: Connection, name: str, holder: str, *, ended_well_at: int | None
 def drop(tx: Connection, name: str, holder: str) -> None:
     """Let go of a lease that few will ever ask for again: nothing stays of it. Nothing happens if another holds it."""
     tx.execute(_DROP, {"lease": name, "by": holder})
+
+
+def drop_expired(tx: Connection, prefix: str, *, before: int) -> int:
+    """Forget leases of such names whose holders died before that time (Unix seconds); how many. No wildcards in it."""
+    return tx.execute(_DROP_EXPIRED, {"least": prefix, "beyond": prefix + "\x7f", "before": before}).rowcount
 
 
 def last_run_at(tx: Connection, name: str) -> int | None:

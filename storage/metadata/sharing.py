@@ -79,6 +79,13 @@ def shared(tx: Connection, digest: Digest, repository: RepositoryRecord, may_rea
     return None if found is None else record(found)
 
 
+def held(tx: Connection, digest: Digest, repository: RepositoryRecord) -> BlobRecord | None:
+    """The blob if this repository holds it, in any image."""
+    values = {"storage_id": repository.storage_id, "digest": str(digest), "repository_id": repository.id}
+    found = tx.execute(_BLOB, values).one_or_none()
+    return None if found is None or tx.execute(_HELD_HERE, values).first() is None else record(found)
+
+
 def _may_read_one(
     tx: Connection, holders: list[RepositoryRecord], anybody: list[RepositoryRecord], may_read: MayRead
 ) -> bool:
