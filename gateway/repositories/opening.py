@@ -8,6 +8,7 @@ from gateway.repositories.migrating import MigratingRepository
 from gateway.repositories.proxy import ProxyRepository
 from gateway.repositories.pulling import Means
 from gateway.repositories.turns import Turns
+from gateway.repositories.virtual import VirtualRepository
 from gateway.upstream.opening import Upstreams
 from gateway.upstream.settings import UpstreamSettings, upstream_of
 from storage import Arrivals, Content, Database, RepositoryRecord, Unavailable
@@ -41,6 +42,10 @@ def opener(
                 return MigratingRepository(record, settings, means, caller=caller)
             case "proxy" if means is not None and settings is not None:
                 return ProxyRepository(record, settings, means, caller=caller)
+            case "virtual":
+                return VirtualRepository(
+                    record, caller, database=database, content=content, open_repository=open_repository
+                )
             case "hosted" | "proxy":
                 wanting = "names no upstream" if settings is None else "needs an upstream, which this process has not"
                 raise Unavailable(f"repository {record.full_name} {wanting}")
