@@ -61,7 +61,13 @@ def _lesson(call: Call, target: paths.Manifest, found: FoundManifest, known: Kno
     """What the lane may learn from this answer; large manifests are held by nobody."""
     document = found.document
     pulled = Pulled(
-        Kind.MANIFEST, call.repository.id, call.image, target.reference_text, document.digest, call.account_id
+        Kind.MANIFEST,
+        call.repository.id,
+        call.image,
+        target.reference_text,
+        document.digest,
+        call.account_id,
+        image_id=document.image_id,
     )
     content = document.content if document.size_bytes < LARGE_MANIFEST_BYTES else None
     image_id = document.image_id if found.depends_on_rows and found.warning is None else None
