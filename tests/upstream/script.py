@@ -66,7 +66,7 @@ class Seen:
         return self._parts()[2]
 
     def _parts(self) -> tuple[str, str, str]:
-        name, what, reference = ["", *self.path.removeprefix("/v2/").rsplit("/", 2)][-3:]
+        name, what, reference = ["", "", *self.path.removeprefix("/v2/").rsplit("/", 2)][-3:]
         return (name, what, reference) if self.path.startswith("/v2/") else ("", "", "")
 
     def __str__(self) -> str:
