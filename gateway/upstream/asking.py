@@ -125,7 +125,7 @@ class Questions:
 
     @asynccontextmanager
     async def stream(self, question: Question, endpoint: Endpoint) -> AsyncIterator[Response]:
-        """The same with GET, the body to be read as it comes. Trouble in the body is to be told to the breaker."""
+        """The same with GET, the body to be read as it comes; it raises `TransferError`."""
         async with AsyncExitStack() as opened:
 
             async def attempt(account: int) -> Response:

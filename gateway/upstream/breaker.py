@@ -62,7 +62,7 @@ class Breaker:
         try:
             yield
         except (UpstreamFailed, UpstreamSlow) as error:
-            self.in_vain(error)
+            self._in_vain(error)
             raise
         except UpstreamError:
             self._answered()
@@ -72,16 +72,6 @@ class Breaker:
         finally:
             if probes:
                 self._is_probed = False
-
-    def in_vain(self, error: UpstreamError) -> None:
-        """Count a trouble that came later than the answer's head: in the middle of a body."""
-        now = self._clock()
-        self._last, self._last_at = str(error), self._wall_clock()
-        self._troubles += 1
-        self._troubles_at.append(now)
-        row = len(self._troubles_at) == TROUBLES and now - self._troubles_at[0] <= WITHIN_S
-        if row or self._opened_at is not None:
-            self._opened_at = now
 
     def _admit(self) -> bool:
         """Whether this one is the probe."""
@@ -100,3 +90,12 @@ class Breaker:
         self._troubles = 0
         self._troubles_at.clear()
         self._opened_at = None
+
+    def _in_vain(self, error: UpstreamError) -> None:
+        now = self._clock()
+        self._last, self._last_at = str(error), self._wall_clock()
+        self._troubles += 1
+        self._troubles_at.append(now)
+        row = len(self._troubles_at) == TROUBLES and now - self._troubles_at[0] <= WITHIN_S
+        if row or self._opened_at is not None:
+            self._opened_at = now

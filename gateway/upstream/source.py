@@ -52,6 +52,9 @@ class UpstreamBlob:
         """See `storage.Source`. An upstream that knows no ranges gives everything, and what was read is skipped."""
         if not 0 <= span.start <= span.stop <= self.size_bytes:
             raise ValueError(f"span {span.start}-{span.stop} lies outside of {self.size_bytes} bytes")
+        if not span.size_bytes:
+            yield _Nothing()
+            return
         async with AsyncExitStack() as streams:
             try:
                 attempt = partial(self._open_at, span, streams)
@@ -81,8 +84,10 @@ class UpstreamBlob:
         return _Body(self, endpoint, response, span=span, position=first)
 
     def broke(self, endpoint: Endpoint, error: UpstreamError) -> Unavailable:
-        """Note that a body could not be read to its end; the error to raise for it."""
-        endpoint.breaker.in_vain(error)
+        """Note that a body could not be read to its end; the error to raise for it.
+
+        The breaker is not told: often it is a store behind the registry that breaks, and the registry is well.
+        """
         self._ask_last(endpoint)
         return Unavailable(str(error))
 
@@ -94,6 +99,16 @@ class UpstreamBlob:
         if isinstance(error, UpstreamUnknown | UpstreamDenied):
             return BlobUnknown(str(error))
         return Damaged(str(error)) if isinstance(error, _OtherSize) else Unavailable(str(error))
+
+
+class _Nothing:
+    """The chunks of an empty span."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
 
 
 class _Body:

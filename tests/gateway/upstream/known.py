@@ -59,7 +59,7 @@ class Maker:
         urls = tuple(each if isinstance(each, str) else each.url for each in upstreams)
         known = UpstreamSettings(**{"urls": urls, "private_networks": LOOPBACK, **settings})
         http = self.reach(urls[0], *credentials, **{"urls": urls, **settings})
-        askers = credentials or [None]
+        askers: Sequence[Credential | None] = credentials or [None]
         endpoints = [
             Endpoint(
                 url,
@@ -73,7 +73,7 @@ class Maker:
         return Known(UpstreamRegistry(known, questions, pool=Pool("documents", 2)), questions, self.clock)
 
     def _budget(self, url: str, credential: Credential | None) -> Budget:
-        state = BudgetState(url, credential and credential.username)
+        state = BudgetState(url, None if credential is None else credential.username)
         return Budget(state, clock=self.clock, changed=lambda _budget: None)
 
 

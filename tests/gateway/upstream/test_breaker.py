@@ -49,6 +49,11 @@ def fail(breaker: Breaker, error: UpstreamError | None = None) -> None:
     assert caught.value is error
 
 
+def state(breaker: Breaker) -> BreakerState:
+    """What it is now; not a property, which type checkers believe to stay as it is."""
+    return breaker.state
+
+
 def is_asked(breaker: Breaker) -> bool:
     """Whether a question gets through; it is answered."""
     try:
@@ -61,9 +66,9 @@ def is_asked(breaker: Breaker) -> bool:
 def test_after_five_troubles_in_a_row_nothing_is_asked_and_everybody_is_told_at_once(breaker: Breaker) -> None:
     """The error says how long to wait and what the last trouble was."""
     for _ in range(TROUBLES):
-        assert breaker.state is BreakerState.CLOSED
+        assert state(breaker) is BreakerState.CLOSED
         fail(breaker, UpstreamSlow("no answer within 5 s"))
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
     with pytest.raises(UpstreamFailed, match="no answer within 5 s") as caught, breaker.question():
         pytest.fail("it was asked")
     assert caught.value.retry_after_s == REST_S
@@ -78,7 +83,7 @@ def test_an_answer_ends_the_row_of_troubles(breaker: Breaker) -> None:
     assert not breaker.is_troubled
     for _ in range(TROUBLES - 1):
         fail(breaker)
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize("kind", [UpstreamUnknown, UpstreamDenied, UpstreamBusy, UpstreamRefused])
@@ -86,7 +91,7 @@ def test_what_the_upstream_says_plainly_is_no_trouble(breaker: Breaker, kind: ty
     """404, 403 and 429 come from a registry that is well."""
     for _ in range(2 * TROUBLES):
         fail(breaker, kind("said so"))
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_troubles_far_apart_open_nothing(breaker: Breaker, time: Time) -> None:
@@ -94,7 +99,7 @@ def test_troubles_far_apart_open_nothing(breaker: Breaker, time: Time) -> None:
     for _ in range(2 * TROUBLES):
         fail(breaker)
         time.now += WITHIN_S / (TROUBLES - 2)
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_after_a_rest_one_question_probes_and_its_answer_closes_it(breaker: Breaker, time: Time) -> None:
@@ -102,10 +107,10 @@ def test_after_a_rest_one_question_probes_and_its_answer_closes_it(breaker: Brea
     for _ in range(TROUBLES):
         fail(breaker)
     time.now += REST_S
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state(breaker) is BreakerState.HALF_OPEN
     with breaker.question():
         assert not is_asked(breaker)
-    assert breaker.state is BreakerState.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     assert is_asked(breaker)
 
 
@@ -115,7 +120,7 @@ def test_a_probe_in_vain_opens_it_for_another_rest(breaker: Breaker, time: Time)
         fail(breaker)
     time.now += REST_S
     fail(breaker)
-    assert breaker.state is BreakerState.OPEN
+    assert state(breaker) is BreakerState.OPEN
     time.now += REST_S / 2
     assert not is_asked(breaker)
 
@@ -129,15 +134,8 @@ async def test_a_cancelled_probe_says_nothing_and_lets_the_next_one_probe(breake
         scope.cancel()
         with breaker.question():
             await trio.sleep_forever()
-    assert breaker.state is BreakerState.HALF_OPEN
+    assert state(breaker) is BreakerState.HALF_OPEN
     assert is_asked(breaker)
-
-
-def test_trouble_in_a_body_counts_as_well(breaker: Breaker) -> None:
-    """Heads that are fine and bodies that break make a registry that is not well."""
-    for _ in range(TROUBLES):
-        breaker.in_vain(UpstreamFailed("ended early"))
-    assert breaker.state is BreakerState.OPEN
 
 
 def test_the_status_tells_people_what_is_wrong(breaker: Breaker, time: Time) -> None:
