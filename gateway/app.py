@@ -5,7 +5,7 @@ Everything is made here and handed down; nothing below reaches for a global. One
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
@@ -23,11 +23,13 @@ from gateway.access.sealing import Sealer
 from gateway.access.secret_key import secret_key
 from gateway.access.tokens import TokenIssuer
 from gateway.access.upstream_credentials import UpstreamCredentials
+from gateway.caches import cache_jobs
 from gateway.config import S3Storage, Settings
 from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules
 from gateway.edge.guard import Guard
 from gateway.edge.pulls import Pulls
+from gateway.fetching import Fetching, open_fetching
 from gateway.installation import Stores, database_of, open_stores
 from gateway.logs import get_logger
 from gateway.pulse import EVERY_S, Pulse
@@ -66,6 +68,7 @@ class Services:
     accounts: Accounts
     credentials: UpstreamCredentials
     guard: Guard
+    fetching: Fetching | None
     open_repository: OpenRepository
     pulls: Pulls
     pulse: Pulse
@@ -79,7 +82,8 @@ async def open_services(
     """Open database and stores of an installation whose data directory exists, migrated or not yet.
 
     Migrates under a lock that holds over processes, so any number may start at once. Without `hot`, blobs of buckets
-    are read from there and nothing is kept on this machine. Closes all on leaving, the database last.
+    are read from there and nothing is kept on this machine, and nothing is fetched from other registries: for who does
+    not serve pulls. Closes all on leaving, the database last.
     """
     async with database_of(settings) as database:
         await database.migrate()
@@ -93,11 +97,14 @@ async def open_services(
             )
             await content.prepare()
             upkeep.watch_damage(database, stores, content, clock=clock)
-            services = await _assemble(settings, database, stores, content, clock)
-            try:
-                yield services
-            finally:
-                services.lane.close()
+            sealer = Sealer(await Pool("secret_key", 1).run(secret_key, settings))
+            ground = _Ground(settings, database, stores, content, sealer, clock)
+            async with ground.fetching() if hot else nullcontext() as fetching:
+                services = await _assemble(ground, fetching)
+                try:
+                    yield services
+                finally:
+                    services.lane.close()
 
 
 def build(services: Services) -> QuartTrio:
@@ -135,6 +142,8 @@ def worker_jobs(services: Services) -> Sequence[jobs.Job]:
         jobs.Job("lane_files", _TIDY_S, services.lane.tidy),
         jobs.Job("link_renewals", _WRITE_BEHIND_S, services.content.flush_touches, at_end=True),
         *([] if services.database.changes().exact else [jobs.Job("pulse", EVERY_S, services.pulse.beat)]),
+        *(services.fetching.jobs() if services.fetching else ()),
+        *cache_jobs(services.database, services.pulls, clock=services.clock),
         *upkeep.store_jobs(settings, services.database, services.stores, clock=services.clock),
     )
 
@@ -152,12 +161,39 @@ async def running(services: Services) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def _assemble(
-    settings: Settings, database: Database, stores: Stores, content: Content, clock: Callable[[], float]
-) -> Services:
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What everything else stands on."""
+
+    settings: Settings
+    database: Database
+    stores: Stores
+    content: Content
+    sealer: Sealer
+    clock: Callable[[], float]
+
+    def fetching(self) -> AbstractAsyncContextManager[Fetching]:
+        unseal = UpstreamCredentials(self.sealer).open
+        return open_fetching(self.settings, self.database, self.content, unseal, clock=self.clock)
+
+    def opener(self, fetching: Fetching | None) -> OpenRepository:
+        if fetching is None:
+            return opener(database=self.database, content=self.content, clock=self.clock)
+        return opener(
+            database=self.database,
+            content=self.content,
+            clock=self.clock,
+            upstreams=fetching.upstreams,
+            arrivals=dict.fromkeys(self.content.storage_names(), fetching.arrivals),
+            turns=fetching.turns,
+        )
+
+
+async def _assemble(ground: _Ground, fetching: Fetching | None) -> Services:
+    settings, database, stores, content = ground.settings, ground.database, ground.stores, ground.content
+    clock, sealer = ground.clock, ground.sealer
     access = settings.access
     passwords = Passwords(threads=access.password_threads, queue=access.password_queue)
-    sealer = Sealer(await Pool("secret_key", 1).run(secret_key, settings))
     keyring = Keyring(
         database,
         sealer=sealer,
@@ -207,7 +243,8 @@ async def _assemble(
         accounts=Accounts(database, passwords, clock=clock),
         credentials=UpstreamCredentials(sealer),
         guard=Guard(database=database, authenticator=authenticator, service=access.service),
-        open_repository=opener(database=database, content=content, clock=clock),
+        fetching=fetching,
+        open_repository=ground.opener(fetching),
         pulls=pulls,
         pulse=pulse,
         lane=lane,

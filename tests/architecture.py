@@ -25,7 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("gateway.edge",),
     ("gateway.v2", "gateway.api", "gateway.web"),  # three faces: none may know another
     ("gateway.jobs", "gateway.installation", "gateway.pulse"),
-    ("gateway.upkeep",),
+    ("gateway.upkeep", "gateway.caches", "gateway.fetching"),
     ("gateway.app",),
     ("gateway.cli",),
 )

@@ -143,6 +143,11 @@ class Storage(Section):
                 return path or self.data / "hot" / name
 
     @property
+    def arrivals(self) -> Path:
+        """Where blobs lie that are on their way in from other registries."""
+        return self.data / "arrivals"
+
+    @property
     def spool(self) -> Path:
         """Where bytes lie that are on their way into a bucket."""
         return self.data / "spool"

@@ -163,7 +163,7 @@ async def test_places_are_where_the_settings_say(data_directory: Path, tmp_path:
         assert sorted(registry.services.content.storage_names().values()) == ["big", "small"]
         assert (elsewhere / "bytes").is_dir()
 
-    assert sorted(path.name for path in data_directory.iterdir()) == ["secret.key", "storages"]
+    assert sorted(path.name for path in data_directory.iterdir()) == ["arrivals", "secret.key", "storages"]
     assert [path.name for path in (data_directory / "storages").iterdir()] == ["small"]
 
 
@@ -330,8 +330,14 @@ async def test_jobs_of_a_worker(registry: Registry) -> None:
     jobs = {job.name: job for job in worker_jobs(registry.services)}
 
     assert len(jobs) == len(worker_jobs(registry.services))
-    assert {name for name, job in jobs.items() if job.alone} == {"garbage", "ended_credentials", "scrub"}
-    assert {name for name, job in jobs.items() if job.at_end} == {"credential_usage", "link_renewals"}
+    assert {name for name, job in jobs.items() if job.alone} == {
+        "garbage",
+        "ended_credentials",
+        "scrub",
+        "cache_bounds",
+    }
+    assert {name for name, job in jobs.items() if job.at_end} == {"credential_usage", "link_renewals", "pull_times"}
+    assert not jobs["arrivals"].alone
 
 
 async def test_an_end_writes_down_what_was_collected(data_directory: Path) -> None:

@@ -43,6 +43,7 @@ async def test_each_bucket_and_each_hot_set_has_its_jobs(in_s3: Registry) -> Non
         "garbage",
         "ended_credentials",
         "scrub",
+        "cache_bounds",
         "strays/default",
     }
     assert not jobs["hot_set/default"].alone
