@@ -65,6 +65,7 @@ from storage.records import (
     SigningKeyRecord,
     TagRecord,
     UploadRecord,
+    WarmUpRecord,
 )
 from storage.s3.settings import S3Settings
 from storage.s3.stagings import Stagings
@@ -167,6 +168,7 @@ __all__ = [
     "Upload",
     "UploadRecord",
     "UploadUnknown",
+    "WarmUpRecord",
 ]
 
 

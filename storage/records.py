@@ -127,6 +127,25 @@ class ColdManifest:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmUpRecord:
+    """How far a list of images is that is fetched ahead. `failures`: images and why they could not be fetched.
+
+    `state`: running, done (some may have failed), stopped (its worker ended). Times are Unix seconds.
+    """
+
+    id: int
+    repository_id: int
+    state: str
+    images: int
+    images_done: int
+    blobs: int
+    fetched_bytes: int
+    failures: tuple[tuple[str, str], ...]
+    begun_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRecord:
     """A user or robot. `epoch` is raised to end every token issued before; never carries the password hash."""
 

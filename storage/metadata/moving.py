@@ -65,6 +65,7 @@ FATES: Final[Mapping[str, Fate]] = {
     "removals": Fate.LEFT,  # keys of one store
     "leases": Fate.LEFT,
     "upstream_budgets": Fate.LEFT,  # the next answer of the upstream says it anew
+    "warm_ups": Fate.LEFT,  # the workers of the old installation are at them
     "changes": Fate.LEFT,  # triggers write it
 }
 """Every table by name."""

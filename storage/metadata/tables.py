@@ -400,6 +400,23 @@ manifest_pulls = sa.Table(
     sa.Column("pulled_at", Time, nullable=False),
 )
 
+# How far images are that somebody asked to be fetched ahead.
+warm_ups = sa.Table(
+    "warm_ups",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    _to("repositories.id", name="repository_id"),
+    sa.Column("state", sa.Text, nullable=False),  # running, done, stopped
+    sa.Column("images", sa.BigInteger, nullable=False),
+    sa.Column("images_done", sa.BigInteger, nullable=False),
+    sa.Column("blobs", sa.BigInteger, nullable=False),
+    sa.Column("fetched_bytes", Size, nullable=False),
+    sa.Column("failures", sa.Text, nullable=False),  # JSON list of [image, reason]
+    sa.Column("begun_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+)
+sa.Index(None, warm_ups.c.repository_id)
+
 # --- what changed ------------------------------------------------------------------------------------------------
 
 # Written by triggers alone, which revision 0002 makes: see there for what counts.

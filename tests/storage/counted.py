@@ -84,6 +84,9 @@ TABLES = {
     "tag_checks": Counted(does_not="image_id name checked_at etag"),
     "upstream_budgets": Counted(does_not="name allowed remaining window_s observed_at retry_at"),
     "upstream_credentials": Counted(does_not="repository_id position sealed"),
+    "warm_ups": Counted(
+        does_not="id repository_id state images images_done blobs fetched_bytes failures begun_at updated_at"
+    ),
     "uploads": Counted(
         does_not="id repository_id image storage_id account_id algorithm offset_bytes digest_so_far boot created_at"
         " touched_at"
