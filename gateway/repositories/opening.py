@@ -43,9 +43,7 @@ def opener(
             case "proxy" if means is not None and settings is not None:
                 return ProxyRepository(record, settings, means, caller=caller)
             case "virtual":
-                return VirtualRepository(
-                    record, caller, database=database, content=content, open_repository=open_repository
-                )
+                return VirtualRepository(record, caller, database=database, open_repository=open_repository)
             case "hosted" | "proxy":
                 wanting = "names no upstream" if settings is None else "needs an upstream, which this process has not"
                 raise Unavailable(f"repository {record.full_name} {wanting}")

@@ -13,6 +13,7 @@ from gateway.upstream.settings import upstream_of
 from storage import FRONT_DOOR, AddressKind, Door, MemberRecord, RepositoryRecord, Transaction
 from storage.metadata import addresses, members, repositories
 
+HOSTED: Final = "hosted"
 PROXY: Final = "proxy"
 VIRTUAL: Final = "virtual"
 

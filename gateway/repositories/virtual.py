@@ -28,13 +28,12 @@ from gateway.repositories.contract import (
     Repository,
     TagPage,
 )
-from gateway.repositories.routing import Place, sources
+from gateway.repositories.routing import HOSTED, Place, sources
 from gateway.repositories.virtual_settings import virtual_of
 from gateway.upstream.errors import UpstreamBusy, UpstreamError
 from gateway.upstream.settings import upstream_of
 from storage import (
     BlobReader,
-    Content,
     Database,
     Digest,
     FoundBlob,
@@ -47,6 +46,7 @@ from storage.metadata import blobs, images, manifests
 
 T = TypeVar("T")
 Ask = Callable[[Repository, str], Awaitable[T]]
+Has = Callable[[Transaction, int, Digest], bool]
 
 _UNKNOWN: Final = frozenset({Code.NAME_UNKNOWN, Code.MANIFEST_UNKNOWN, Code.BLOB_UNKNOWN})
 _TROUBLE_FROM: Final = 500
@@ -64,14 +64,13 @@ class VirtualRepository:
         caller: Caller,
         *,
         database: Database,
-        content: Content,
         open_repository: OpenRepository,
     ) -> None:
         self._record = record
         self._caller = caller
         self._database = database
-        self._content = content
         self._open_repository = open_repository
+        self._holders: dict[int, RepositoryRecord] = {}
         self._stops = virtual_of(record.settings).on_member_failure == "stop"
 
     @property
@@ -82,32 +81,32 @@ class VirtualRepository:
     async def manifest(self, image: str, reference: Tag | Digest) -> FoundManifest:
         """See `contract.Repository.manifest`. A tag's answer hangs on all members before the one that has it."""
         if isinstance(reference, Tag):
-            places = await self._places(image)
-            found = await self._first(places, lambda each, inside: each.manifest(inside, reference), stops=self._stops)
-            if found is not None:
-                return replace(found[1], depends_on_rows=False, found_in=found[0])
+            places = await self._database.read(sources, self._record, image, self._caller.may_pull)
         else:
-            places, here = await self._database.read(self._look_for_manifest, image, reference)
-            if here is not None:
-                return here
-            found = await self._first(places, lambda each, inside: each.manifest(inside, reference), stops=False)
-            if found is not None:
-                return replace(found[1], found_in=found[0])
-        raise manifest_unknown(image, str(reference))
+            places = await self._database.read(self._nearest_first, image, reference, _has_manifest)
+        by_tag = isinstance(reference, Tag)
+        found = await self._first(
+            places, lambda each, inside: each.manifest(inside, reference), stops=by_tag and self._stops
+        )
+        if found is None:
+            raise manifest_unknown(image, str(reference))
+        place, manifest = found
+        return replace(manifest, found_in=place, depends_on_rows=manifest.depends_on_rows and not by_tag)
 
     async def find_blob(self, image: str, digest: Digest) -> FoundBlob | ArrivingBlob:
         """See `contract.Repository.find_blob`."""
-        places, image_id = await self._database.read(self._look_for_blob, image, digest)
-        if image_id is not None:
-            return await self._content.find(image_id, digest)
+        places = await self._database.read(self._nearest_first, image, digest, _has_blob)
         found = await self._first(places, lambda each, inside: each.find_blob(inside, digest), stops=False)
         if found is None:
             raise blob_unknown(digest)
-        return found[1]
+        place, blob = found
+        if isinstance(blob, FoundBlob):
+            self._holders[blob.image_id] = place.record
+        return blob
 
     def open_blob(self, found: FoundBlob, span: Span) -> AbstractAsyncContextManager[BlobReader]:
-        """See `contract.Repository.open_blob`."""
-        return self._content.open(found, span)
+        """See `contract.Repository.open_blob`; `found` is from this very object, and its member opens it."""
+        return self._open_repository(self._holders[found.image_id], self._caller).open_blob(found, span)
 
     async def tags(self, image: str, *, after: str, limit: int) -> TagPage:
         """See `contract.Repository.tags`: those of all members, each once."""
@@ -143,29 +142,14 @@ class VirtualRepository:
 
     # --- which members, and what they say -------------------------------------------------------------------------
 
-    async def _places(self, image: str) -> list[Place]:
-        return await self._database.read(sources, self._record, image, self._caller.may_pull)
-
-    def _look_for_manifest(
-        self, tx: Transaction, image: str, digest: Digest
-    ) -> tuple[list[Place], FoundManifest | None]:
-        """The members to ask, or else the manifest that one of them has."""
+    def _nearest_first(self, tx: Transaction, image: str, digest: Digest, has: Has) -> list[Place]:
+        """The members to ask for a digest: the first that has it here, then those that might fetch it."""
         places = sources(tx, self._record, image, self._caller.may_pull)
         for place in places:
             held = images.find(tx, place.record.id, place.image)
-            document = manifests.by_digest(tx, held.id, digest) if held else None
-            if document is not None:
-                return places, FoundManifest(document, found_in=place)
-        return _further(places), None
-
-    def _look_for_blob(self, tx: Transaction, image: str, digest: Digest) -> tuple[list[Place], int | None]:
-        """The members to ask, or else the id of the image in one of them that links the blob."""
-        places = sources(tx, self._record, image, self._caller.may_pull)
-        for place in places:
-            held = images.find(tx, place.record.id, place.image)
-            if held is not None and blobs.linked(tx, held.id, digest) is not None:
-                return places, held.id
-        return _further(places), None
+            if held is not None and has(tx, held.id, digest):
+                return [place, *(other for other in places if other is not place and _may_fetch(other))]
+        return [place for place in places if _may_fetch(place)]
 
     async def _first(self, places: Sequence[Place], ask: Ask[T], *, stops: bool) -> tuple[Place, T] | None:
         """What the first member that knows it says; None if none does and all could be asked.
@@ -190,7 +174,7 @@ class VirtualRepository:
     async def _each(self, image: str, ask: Ask[T]) -> tuple[list[T], bool]:
         """What each member that knows the image says, and whether all could be asked."""
         said, is_whole = [], True
-        for place in await self._places(image):
+        for place in await self._database.read(sources, self._record, image, self._caller.may_pull):
             try:
                 said.append(await ask(self._open_repository(place.record, self._caller), place.image))
             except (RegistryError, StorageError, UpstreamError) as error:
@@ -211,13 +195,17 @@ class VirtualRepository:
         )
 
 
-def _further(places: Iterable[Place]) -> list[Place]:
-    """Those that may have more than their rows say."""
-    return [
-        place
-        for place in places
-        if place.record.repository_type != "hosted" or upstream_of(place.record.settings) is not None
-    ]
+def _has_manifest(tx: Transaction, image_id: int, digest: Digest) -> bool:
+    return manifests.find(tx, image_id, digest) is not None
+
+
+def _has_blob(tx: Transaction, image_id: int, digest: Digest) -> bool:
+    return blobs.linked(tx, image_id, digest) is not None
+
+
+def _may_fetch(place: Place) -> bool:
+    """Whether the repository may have more than its rows say."""
+    return place.record.repository_type != HOSTED or upstream_of(place.record.settings) is not None
 
 
 def _is_unknown(error: Exception) -> bool:
