@@ -20,7 +20,7 @@ vars(trio).setdefault("MultiError", type("MultiError", (BaseException,), {}))
 
 import anyio  # noqa: E402  # after the name that it wants
 import asks  # noqa: E402
-from asks.errors import RequestTimeout  # noqa: E402
+from asks.errors import BadHttpResponse, RequestTimeout  # noqa: E402
 
 from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamSlow  # noqa: E402
 from storage.transfer import Origin, Resolve, try_each  # noqa: E402
@@ -100,6 +100,10 @@ class ControlClient:
             raise UpstreamFailed(f"the certificate of {origin} is not accepted: {error.verify_message}") from error
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError) as error:
             raise UpstreamFailed(f"the connection to {origin} failed: {error.__cause__ or error}") from error
+        except BadHttpResponse as error:
+            if isinstance(error.__cause__, AssertionError):  # of its own: it expected another kind of answer
+                raise Unreadable(f"the answer of {origin} is not understood") from error
+            raise UpstreamFailed(f"the answer of {origin} is cut off, or no HTTP") from error
         except Exception as error:  # asks lets out whatever its parsing meets
             raise Unreadable(f"the answer of {origin} is not understood") from error
 

@@ -88,6 +88,7 @@ class UpstreamHttp:
         self._dialler = Dialler(names, settings.private_networks, lookup=lookup)
         self._logins = Logins(Tokens(nursery, self._fetch_token), settings.token_hosts)
         self._clients: _Clients | None = None
+        self._meeting = trio.Lock()
 
     async def ask(
         self, method: str, url: Address, *, scope: str, headers: Headers = (), limit_bytes: int, account: int = 0
@@ -99,6 +100,7 @@ class UpstreamHttp:
         `limit_bytes`, and for redirects and realms that are not followed. ValueError for a base not in the settings.
         """
         home, target = self._place(url)
+        await self._meet(home, url.base, account)
         for _ in range(_TRIES):
             key = await self._logins.key(home, scope, self._credential(account))
             by_transfer = key is None
@@ -121,6 +123,7 @@ class UpstreamHttp:
         A kept connection may be used. Leave it early and its connection closes.
         """
         home, target = self._place(url)
+        await self._meet(home, url.base, account)
         for _ in range(_TRIES):
             key = await self._logins.key(home, scope, self._credential(account))
             async with self._streamed(home, target, headers, key) as (response, place):
@@ -147,6 +150,25 @@ class UpstreamHttp:
 
     def _credential(self, account: int) -> Credential | None:
         return self._credentials[account] if self._credentials else None
+
+    async def _meet(self, home: Origin, base: str, account: int) -> None:
+        """Who has credentials asks `/v2/` first how they are wanted, as every client does.
+
+        A question itself may be answered without them, and less well: some registries say 404 to strangers.
+        """
+        if self._credential(account) is None or self._logins.knows(home):
+            return
+        async with self._meeting:  # one meeting for all who come at the same time
+            if self._logins.knows(home):
+                return
+            start = origin_and_target(Address(base, "/v2/").url)
+            answer, place = await self._follow(
+                self._ask_by_transfer, "GET", start=start, headers=(), key=None, limit_bytes=DOCUMENT_BYTES
+            )
+            if answer.status == _UNAUTHORIZED and place == home:
+                self._logins.refused(home, "", None, answer.headers, is_exact=True)
+            elif answer.status < 500:  # noqa: PLR2004  # it is well
+                self._logins.admitted(home, None)
 
     def _judge(self, home: Origin, place: Origin, status: int, key: Key | None) -> None:
         """What an answer other than 401 from home says of our rights."""

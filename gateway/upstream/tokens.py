@@ -172,6 +172,10 @@ class Logins:
         self._token_hosts = tuple(token_hosts)
         self._ways: dict[Origin, _Way] = {}
 
+    def knows(self, home: Origin) -> bool:
+        """Whether it has said how it wants to be logged in to, or that it does not."""
+        return home in self._ways
+
     async def key(self, home: Origin, scope: str, credential: Credential | None) -> Key | None:
         """What opens a request to `home`; None: the upstream must be asked first how it wants it. Raises as `token`."""
         way = self._ways.get(home)
@@ -180,6 +184,8 @@ class Logins:
         if way.challenge is None:
             return Key(None)
         if credential is not None and not credential.username:
+            if _TOKEN.fullmatch(credential.secret) is None:
+                raise UpstreamFailed("the token of this upstream is none; enter it anew")
             return Key(f"Bearer {credential.secret}")
         if way.challenge.scheme == "basic":
             if credential is None:

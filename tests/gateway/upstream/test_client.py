@@ -163,25 +163,43 @@ async def test_row_p11_documents_are_bounded(serve: Serve, script: Script) -> No
 @pytest.mark.parametrize(
     "said",
     [
-        b"SSH-2.0-server\r\n",
         b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
-        b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\n\r\nuntil the end, which it does not say",
         b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nSet-Cookie: neither name nor value\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
-        b"",
     ],
-    ids=["ssh", "interim", "cut", "length", "chunk cut", "cookie", "latin", "long head", "nothing"],
+    ids=["interim", "until the end", "cookie", "latin"],
 )
-async def test_what_is_not_understood_is_said_to_be(serve: Serve, said: bytes) -> None:
-    """One error for whatever asks trips over, so that the strict reader may have a second look; nothing stays open."""
+async def test_what_only_asks_does_not_understand_is_told_apart(serve: Serve, said: bytes) -> None:
+    """Sound answers that it trips over have an error of their own, so that the strict reader may have a second look."""
     server = await serve(saying_once(said))
 
     with pytest.raises(Unreadable):
         await get(server)
 
+    await server.wait_until_open(0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-server\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
+        b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000,
+        b"",
+    ],
+    ids=["ssh", "cut", "length", "chunk cut", "long head", "nothing"],
+)
+async def test_what_is_no_answer_is_a_failure(serve: Serve, said: bytes) -> None:
+    """Nobody else would understand it, so it is not asked for twice; nothing stays open."""
+    server = await serve(saying_once(said))
+
+    with pytest.raises(UpstreamFailed) as raised:
+        await get(server)
+
+    assert not isinstance(raised.value, Unreadable)
     await server.wait_until_open(0)
 
 

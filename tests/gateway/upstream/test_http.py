@@ -42,8 +42,8 @@ from tests.upstream.script import (
     Says,
     Stall,
     With,
-    WrongLength,
     on,
+    with_credentials,
 )
 from tests.upstream.scripted import ScriptedUpstream
 
@@ -57,7 +57,8 @@ async def test_an_open_upstream_is_asked_without_a_login(reach: Reach, upstream:
     assert {(answer.status, answer.body[:1]) for answer in answers} == {(200, b"{")}
     assert answers[0].header("docker-content-digest") == answers[2].header("docker-content-digest")
     assert authorizations(upstream) == []
-    assert {seen.header("accept") for seen in upstream.requests} == {"a/b"}
+    assert [seen.kind for seen in upstream.requests] == ["base", "manifests", "manifests", "manifests"]
+    assert {seen.header("accept") for seen in upstream.seen(on("manifests"))} == {"a/b"}
     assert {seen.header("accept-encoding") for seen in upstream.requests} == {"identity"}
 
 
@@ -66,7 +67,7 @@ async def test_an_open_upstream_is_asked_without_a_login(reach: Reach, upstream:
 async def test_every_form_of_challenge_is_answered(
     reach: Reach, upstream: ScriptedUpstream, form: Form, key: str
 ) -> None:
-    """One contact, one login, and then one request each."""
+    """One meeting, one login, and then one request each."""
     auth = guard(upstream, form, key=key)
     http = reach(upstream, ADMIN)
 
@@ -76,7 +77,7 @@ async def test_every_form_of_challenge_is_answered(
 
     assert [(login.user, login.scopes) for login in auth.logins] == [("admin", (SCOPE,))]
     assert [(seen.kind, seen.status) for seen in upstream.requests] == [
-        ("manifests", 401),
+        ("base", 401),
         ("token", 200),
         ("manifests", 200),
         ("manifests", 200),
@@ -91,6 +92,35 @@ async def test_the_first_contact_may_be_a_body(reach: Reach, upstream: ScriptedU
 
     assert await body(reach(upstream), upstream.url, blob_of(upstream)) == LAYER
     assert [(login.user, login.is_accepted) for login in auth.logins] == [(None, True)]
+
+
+async def test_who_has_credentials_introduces_himself(reach: Reach, upstream: ScriptedUpstream) -> None:
+    """Some registries tell strangers that an image does not exist: the meeting at /v2/ says how to log in before."""
+    auth = guard(upstream)
+    upstream.script(Says(404), lambda seen: seen.kind == "manifests" and not with_credentials(seen))
+
+    assert (await manifest(reach(upstream), upstream.url)).status == 404
+    http = reach(upstream, ADMIN)
+    async with trio.open_nursery() as pulling:
+        for _ in range(20):
+            pulling.start_soon(manifest, http, upstream.url)
+
+    assert len(upstream.seen(on("base"))) == len(auth.logins) == 1
+    assert {seen.status for seen in upstream.seen(on("manifests"))[1:]} == {200}
+
+
+async def test_a_meeting_that_says_nothing_is_repeated(reach: Reach, upstream: ScriptedUpstream) -> None:
+    """In trouble, or where /v2/ is open and images are not: the question itself shows how to log in."""
+    auth = guard(upstream)
+    upstream.script(Says(503), on("base"))
+    assert (await manifest(reach(upstream, ADMIN), upstream.url)).status == 200
+
+    upstream.heal()
+    upstream.script(Says(200), on("base"))
+    http = reach(upstream, ADMIN)
+    for _ in range(2):
+        assert (await manifest(http, upstream.url)).status == 200
+    assert len(auth.logins) == 2
 
 
 async def test_basic_is_answered_with_name_and_password(reach: Reach, upstream: ScriptedUpstream) -> None:
@@ -377,7 +407,7 @@ async def test_closing_twice_and_unused_is_fine(reach: Reach, upstream: Scripted
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["first contact", "asks"])
-@pytest.mark.parametrize("fault", [Endless(1 << 24), WrongLength(1 << 20)], ids=["endless", "announced"])
+@pytest.mark.parametrize("fault", [Endless(1 << 24), Says(200, bytes(1 << 20))], ids=["endless", "announced"])
 async def test_row_p11_documents_are_bounded(
     reach: Reach,
     upstream: ScriptedUpstream,

@@ -407,7 +407,7 @@ async def test_other_ways_to_log_in(nursery: trio.Nursery) -> None:
     logins.admitted(PLAIN, None)
 
     assert await logins.key(HERE, "a", ADMIN) == Key(ADMIN.basic)
-    assert await logins.key(HERE, "a", Credential("", "a token")) == Key("Bearer a token")
+    assert await logins.key(HERE, "a", Credential("", "a-token")) == Key("Bearer a-token")
     assert await logins.key(PLAIN, "a", ADMIN) == Key(None)
     with pytest.raises(UpstreamDenied):
         await logins.key(HERE, "a", None)
