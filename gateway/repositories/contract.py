@@ -13,7 +13,6 @@ from typing import Protocol, TypeVar, runtime_checkable
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
 from gateway.oci.referrers import Referrer
-from gateway.repositories.routing import Place
 from storage import (
     BlobReader,
     Digest,
@@ -60,7 +59,7 @@ class FoundManifest:
     `fresh_until`: from this Unix second on the answer may be another without any row having changed; None: rows tell.
     `warning`: why this may be out of date, for a `Warning` field, and `age_s` since it was last known to be right; such
     an answer is not to be remembered. `depends_on_rows` False: it hangs on more than the rows of the image that the
-    document was found in, so it is not to be remembered either. `found_in`: where, if not in what was asked.
+    document was found in, so it is not to be remembered either.
     """
 
     document: Document
@@ -68,7 +67,6 @@ class FoundManifest:
     age_s: int | None = None
     warning: str | None = None
     depends_on_rows: bool = True
-    found_in: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,7 @@ class VirtualRepository:
         )
         if found is None:
             raise manifest_unknown(image, str(reference))
-        place, manifest = found
-        return replace(manifest, found_in=place, depends_on_rows=manifest.depends_on_rows and not by_tag)
+        return replace(found[1], depends_on_rows=found[1].depends_on_rows and not by_tag)
 
     async def find_blob(self, image: str, digest: Digest) -> FoundBlob | ArrivingBlob:
         """See `contract.Repository.find_blob`."""
