@@ -140,6 +140,8 @@ class RepositoryView(View):
     when_deleted: str | None
     max_bytes: int | None
     keep_by_age: KeepByAgeField | None
+    connect_timeout: float | None
+    idle_timeout: float | None
     credential_count: int | None = Field(description="How many credentials are stored; they are never shown.")
     fallback: UpstreamView | None
     members: list[MemberField] | None = Field(description="Those that you may see.")

@@ -41,6 +41,7 @@ Network: TypeAlias = Annotated[
     str, Field(min_length=1, max_length=64, examples=["10.1.0.0/16"]), AfterValidator(rules.network)
 ]
 Seconds: TypeAlias = Annotated[int, Field(ge=0, le=rules.MAX_TTL_S)]
+Patience: TypeAlias = Annotated[float, Field(ge=0.1, le=600)]
 Days: TypeAlias = Annotated[int, Field(ge=1, le=36500)]
 
 
@@ -103,6 +104,8 @@ class UpstreamFields(Body):
         None, description="How large the cache may grow; what was pulled longest ago goes first."
     )
     keep_by_age: KeepByAgeField | None = None
+    connect_timeout: Patience | None = Field(None, description="Seconds in which a connection must be made.")
+    idle_timeout: Patience | None = Field(None, description="Seconds without a byte after which it is given up.")
     credentials: Annotated[list[CredentialField], Field(max_length=rules.MAX_CREDENTIALS)] | None = Field(
         None,
         description="What to log in with, used in turn; never shown again. Left out they stay, unless the repository "
@@ -117,10 +120,12 @@ _RENAMED: Final = {
     "negative_ttl": "negative_ttl_s",
     "ca": "ca_pem",
     "offline": "is_offline",
+    "connect_timeout": "connect_s",
+    "idle_timeout": "idle_s",
 }
 _PLAIN: Final = (
     *("cache_ttl", "negative_ttl", "include", "exclude", "platforms", "ca", "private_networks", "token_hosts"),
-    *("offline", "budget_reserve", "when_deleted", "max_bytes"),
+    *("offline", "budget_reserve", "when_deleted", "max_bytes", "connect_timeout", "idle_timeout"),
 )
 FIELDS: Final = tuple(UpstreamFields.model_fields)
 """The names of all of them."""
@@ -200,6 +205,8 @@ class UpstreamView(View):
     when_deleted: str
     max_bytes: int | None
     keep_by_age: KeepByAgeField | None
+    connect_timeout: float
+    idle_timeout: float
     credential_count: int
 
     @classmethod
@@ -222,6 +229,8 @@ class UpstreamView(View):
             when_deleted=settings.when_deleted,
             max_bytes=settings.max_bytes,
             keep_by_age=_kept(settings.keep_by_age),
+            connect_timeout=settings.connect_s,
+            idle_timeout=settings.idle_s,
             credential_count=credential_count,
         )
 
