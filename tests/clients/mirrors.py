@@ -65,7 +65,7 @@ def make(gateway: Served, path: str, value: dict[str, Any]) -> None:
     assert reply.status == 201, reply
 
 
-def furnish(gateway: Served, registry: DockerRegistry, other: Served) -> None:
+def furnish(gateway: Served, registry: DockerRegistry, other: Served, front: int) -> None:
     """The repositories: two proxies, one of one's own, and all of them as one."""
     make(gateway, "projects", {"name": PROJECT})
     near = {"project": PROJECT, "anonymous_read": True}
@@ -76,7 +76,7 @@ def furnish(gateway: Served, registry: DockerRegistry, other: Served) -> None:
         "credentials": [{"username": USER, "password": PASSWORD}],
         "token_hosts": [registry.token_host],
         "flat_alias_prefix": "through",
-        "host_names": [OWN_HOST],
+        "host_names": [f"{OWN_HOST}:{front}"],
         "namespaces": ["docker.io"],
     }
     make(gateway, "repos", {**through, **hub})
@@ -85,20 +85,21 @@ def furnish(gateway: Served, registry: DockerRegistry, other: Served) -> None:
     members = [{"repository": f"{PROJECT}/{name}"} for name in ("own", "hub", "other")]
     members[0]["default"] = True  # type: ignore[assignment]
     everything = {**near, "name": "all", "repository_type": "virtual", "members": members}
-    make(gateway, "repos", {**everything, "catch_all_hosts": [CATCH_ALL]})
+    make(gateway, "repos", {**everything, "catch_all_hosts": [f"{CATCH_ALL}:{front}"]})
 
 
 @contextmanager
 def mirrors(programs: dict[str, Path], folder: Path) -> Iterator[Mirrors]:
     """All of it, running."""
+    folder.mkdir()
     with ExitStack() as stack:
         registry = stack.enter_context(docker_registry(programs["docker-registry"], folder / "upstream"))
         other = stack.enter_context(Served(folder / "other"))
         trust = {"SLUICE_SERVER__TRUSTED_PROXIES": "127.0.0.1"}
         gateway = stack.enter_context(Served(folder / "near", environment=trust))
         make(other, "repos", {"project": "common", "name": "open", "anonymous_read": True, "flat_alias_prefix": "open"})
-        furnish(gateway, registry, other)
         front = free_port()
+        furnish(gateway, registry, other, front)
         stack.enter_context(nginx(programs["nginx"], folder / "nginx", front, gateway.port))
         yield Mirrors(gateway, registry, other, front)
 
