@@ -83,6 +83,28 @@ async def test_running_call_is_never_abandoned() -> None:
     assert results == [True]
 
 
+async def test_a_look_is_left_behind_by_who_is_cancelled() -> None:
+    """What changes nothing may end by itself: nobody waits for it, but its place in the pool is taken until then."""
+    pool = Pool("names", 1)
+    release, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        release.wait()
+        ended.set()
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.look, look)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+
+    assert not ended.is_set()
+    assert pool.statistics().busy == 1
+    release.set()
+    assert await pool.look(lambda: "next") == "next"
+    assert ended.is_set()
+
+
 async def test_pools_do_not_starve_each_other() -> None:
     """A full pool does not keep another one waiting."""
     full, other = Pool("full", 1), Pool("other", 1)

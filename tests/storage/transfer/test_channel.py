@@ -1,15 +1,17 @@
 """Connecting and TLS: what is refused, how long it may take, and what both versions of TLS carry."""
 
 import ssl
+from collections.abc import Sequence
+from contextlib import aclosing
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from storage.transfer import Client, ConnectFailed, Origin, Untrusted
+from storage.transfer import Client, ConnectFailed, Origin, Resolve, Untrusted, try_each
 from storage.transfer.channel import ChannelFailed, connect
 from tests.storage.transfer.requests import get
-from tests.storage.transfer.scripted import HELLO, Peer, Serve, saying, server_context
+from tests.storage.transfer.scripted import HELLO, Peer, Serve, saying, saying_once, server_context, trusting_context
 
 
 async def test_refused_connection(client: Client) -> None:
@@ -119,3 +121,83 @@ async def test_closing_wakes_who_waits(serve: Serve, wait: str) -> None:
 async def silent(_peer: Peer) -> None:
     """Take nothing and say nothing."""
     await trio.sleep_forever()
+
+
+def resolving(*answers: Sequence[str]) -> Resolve:
+    """Gives these addresses, in turn."""
+    turns = list(answers)
+
+    async def resolve(origin: Origin) -> Sequence[str]:
+        return turns.pop(0)
+
+    return resolve
+
+
+async def test_only_resolved_addresses_are_dialled(serve: Serve) -> None:
+    """Whatever the name means to the system; it is asked for with each new connection, and named to the server."""
+    hosts = []
+
+    async def script(peer: Peer) -> None:
+        hosts.append((await peer.asked()).field("host"))
+        await peer.say(HELLO)
+
+    server = await serve(script)
+    named = Origin("http", "registry.test", server.origin.port)
+
+    nowhere = "255.255.255.255"  # the kernel refuses at once
+    async with aclosing(Client(resolve=resolving([nowhere, "127.0.0.1"], [nowhere]))) as client:
+        assert await get(client, named) == b"hello"
+        await server.wait_until_open(0)
+        with pytest.raises(ConnectFailed):
+            await get(client, named)
+
+    assert hosts == [named.authority]
+
+
+async def test_the_certificate_is_for_the_name_and_not_the_address(serve: Serve) -> None:
+    """A server at a resolved address must be who was asked for."""
+    server = await serve(saying_once(HELLO), tls=server_context())
+    here = resolving(["127.0.0.1"], ["127.0.0.1"])
+
+    async with aclosing(Client(tls=trusting_context(), resolve=here)) as client:
+        assert await get(client, Origin("https", "localhost", server.origin.port)) == b"hello"
+        with pytest.raises(Untrusted):
+            await get(client, Origin("https", "other.test", server.origin.port))
+
+
+async def test_what_a_resolver_raises() -> None:
+    """An OSError is a connection that failed; everything else comes out as it is."""
+
+    async def unknown(origin: Origin) -> Sequence[str]:
+        raise OSError("no such name")
+
+    async def forbidden(origin: Origin) -> Sequence[str]:
+        raise PermissionError("that is an OSError, too") from None
+
+    async def policy(origin: Origin) -> Sequence[str]:
+        raise LookupError("not there")
+
+    for resolve, error in ((unknown, ConnectFailed), (forbidden, ConnectFailed), (policy, LookupError)):
+        with pytest.raises(error):
+            await get(Client(resolve=resolve), Origin("http", "registry.test", 80))
+
+
+async def test_addresses_share_the_time(autojump_clock: MockClock) -> None:
+    """One that does not answer leaves the others their part; the last one has all that is left."""
+    tried = []
+
+    async def dial(address: str) -> str:
+        tried.append((address, trio.current_time() - began))
+        if address != "three":
+            await trio.sleep(60)
+        await trio.sleep(2)
+        return address
+
+    began = trio.current_time()
+    with trio.fail_after(9):
+        assert await try_each(["one", "two", "three"], dial) == "three"
+    assert tried == [("one", 0), ("two", 3), ("three", 6)]
+
+    for addresses in ([], ["one"]):
+        with pytest.raises((OSError, trio.TooSlowError)), trio.fail_after(9):
+            await try_each(addresses, dial)
