@@ -1,4 +1,4 @@
-"""A list of an upstream, page after page, all from one address and never more than so many. What is listed is unknown."""
+"""A list of an upstream, page after page from one address, and never too many. Knows not what is listed."""
 
 from dataclasses import replace
 
