@@ -98,24 +98,23 @@ class Arrival:
     # --- before the first byte --------------------------------------------------------------------------------------
 
     async def claim(self, entry: Entry) -> GrowingFile | None:
-        """See `intake_area.Area.claim`."""
+        """See `intake_area.Area.claim`. An intake begins with this: what an earlier one has linked may be gone."""
+        self.is_settled, self.failure = False, None
+        self._linked.clear()
         return await self.pool.run(self._directory.claim, entry.name)
 
     @asynccontextmanager
     async def hold(self, growing: GrowingFile) -> AsyncIterator[bool]:
         """See `intake_area.Area.hold`: the lease, if machines share the database."""
-        self.is_settled, self.failure = False, None
-        self._linked.clear()
-        if not await self._wait_for_turn(growing):
-            self._counts.spared += 1
-            await self.give_up(growing)
-            yield False
-            return
         renewing = trio.CancelScope()
-        if self._lease is not None:
-            self._intakes.run_beside(_Renewal(self._lease, renewing).run)
         try:
-            yield True
+            is_needed = await self._wait_for_turn(growing)
+            if not is_needed:
+                self._counts.spared += 1
+                await self.give_up(growing)
+            elif self._lease is not None:
+                self._intakes.run_beside(_Renewal(self._lease, renewing).run)
+            yield is_needed
         finally:
             renewing.cancel()
             if self._lease is not None:
@@ -125,12 +124,14 @@ class Arrival:
     async def _wait_for_turn(self, growing: GrowingFile) -> bool:
         """Take the lease, or wait until its holder has published the blob; whether it is to be fetched here."""
         deadline, pause_s = trio.current_time() + PATIENCE_S, _LOOK_S
+        has_waited = False
         while not await self._is_published():
             if self._lease is None or trio.current_time() > deadline:
                 return True
             if await self._database.read(self._lease.is_free) and await self._database.transaction(self._lease.take):
                 return not await self._is_published()  # who held it before us let go after it had published
-            self._counts.waited += pause_s == _LOOK_S
+            self._counts.waited += not has_waited
+            has_waited = True
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
             with suppress(OSError):
@@ -168,8 +169,8 @@ class Arrival:
 
     async def keep(self, growing: GrowingFile) -> bool:
         """See `intake_area.Area.keep`: publish it, and link it for who asked for it in this process."""
-        while not growing.is_ours and growing.is_named() and not growing.try_lock():
-            await trio.sleep(_FILLER_LOOK_S)  # noqa: ASYNC110 - it is another process that is waited for
+        while not growing.is_ours and growing.is_named() and not growing.try_lock():  # noqa: ASYNC110 - another process
+            await trio.sleep(_FILLER_LOOK_S)
         if growing.is_ours and growing.is_named():
             return await self._publish(growing)
         return await self.link_rest()

@@ -366,7 +366,7 @@ class Intakes:
         )
 
     async def wait_idle(self) -> None:
-        """Wait until no fill runs, and what ran has been kept or removed."""
+        """Wait until no fill runs, what ran has been kept or removed, and its file is closed unless somebody reads."""
         await trio.lowlevel.checkpoint()
         while self._running:
             await self._ended.park()
@@ -415,10 +415,10 @@ class Intakes:
                 del self._flying[area, intake.entry.key]
             self._source_bytes += intake.fetched_bytes
             self._followed += bool(intake.followed_bytes)
-            self._running -= 1
-            self._ended.unpark_all()
             with trio.move_on_after(CLOSE_DEADLINE_S, shield=True):
                 await intake.close_unused()
+            self._running -= 1
+            self._ended.unpark_all()
 
 
 def foreign(error: Exception, source: Source) -> Unavailable:

@@ -99,3 +99,12 @@ def open_names(path: Path) -> list[str]:
             if os.path.samestat(each.stat(), wanted):
                 found.append(each.name)
     return found
+
+
+def open_below(root: Path) -> list[str]:
+    """The files below a directory that this process has open, removed ones too, by the names that they had then."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            found.append(str(each.readlink()))
+    return sorted(name for name in found if name.startswith(f"{root}/"))
