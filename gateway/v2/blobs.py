@@ -13,18 +13,21 @@ from typing import Final
 from quart import Response
 from quart.wrappers import Request
 
+from gateway.access.actions import Action
 from gateway.edge.call import Call
 from gateway.edge.pulls import Kind, Pulled
 from gateway.edge.streams import ChunkSource, blob_response
 from gateway.oci import paths
-from gateway.oci.errors import unsupported
+from gateway.oci.errors import Code, RegistryError, blob_unknown, unsupported
 from gateway.oci.names import parse_digest
-from gateway.repositories.contract import ArrivingBlob, WritableRepository
+from gateway.repositories.contract import ArrivingBlob, Repository, WritableRepository
+from gateway.repositories.routing import VIRTUAL, Place, destination
+from gateway.upstream.errors import UpstreamError
 from gateway.v2.answers import content_headers, empty
 from gateway.v2.lane import Lesson
 from gateway.v2.plans import KnownBlob, Plan, wishes_of
 from gateway.v2.services import V2
-from storage import BlobReader, OpenFile, Span
+from storage import BlobReader, Digest, FoundBlob, OpenFile, Span
 
 _OpenSpan = Callable[[Span], AbstractAsyncContextManager[BlobReader]]
 
@@ -40,8 +43,9 @@ _HEADERS: Final = {
 async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:
     """The blob or the ranges asked for, or where they are; 304 if the client has it (rows BG-01 to BG-08)."""
     digest = parse_digest(target.digest_text)
-    repository = v2.open_repository(call.repository, call.caller)
-    found = await repository.find_blob(call.image, digest)
+    place = await _place(v2, call, method=request.method)
+    repository = v2.open_repository(place.record, call.caller)
+    found = await _find(call, repository, place.image, digest, method=request.method)
     known = KnownBlob(digest, found.size_bytes)
     plan = known.plan(wishes_of(request.method, request.scope["headers"]))
     pulled = Pulled(Kind.BLOB, call.repository.id, call.image, target.digest_text, digest, call.account_id)
@@ -64,6 +68,37 @@ async def delete(v2: V2, call: Call, target: paths.Blob, request: Request) -> Re
         raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
     await repository.delete_blob(call.image, digest)
     return empty(202)
+
+
+async def _place(v2: V2, call: Call, *, method: str) -> Place:
+    """Where the blob is asked for: of a virtual repository, by one who may push, in the member that takes the push.
+
+    A blob that another member has would be missing there when the manifest comes.
+    """
+    here = Place(call.repository, call.image)
+    if method != "HEAD" or Action.PUSH not in call.actions or here.record.repository_type != VIRTUAL:
+        return here
+    return await v2.database.read(destination, here.record, here.image) or here
+
+
+async def _find(
+    call: Call, repository: Repository, image: str, digest: Digest, *, method: str
+) -> FoundBlob | ArrivingBlob:
+    """The blob. HEAD of one who may push asks whether it has to be sent: not if they may read it elsewhere.
+
+    To that question "no such blob" is a true answer also where the upstream of the repository is in trouble.
+    """
+    try:
+        return await repository.find_blob(image, digest)
+    except (RegistryError, UpstreamError) as error:
+        if isinstance(error, RegistryError) and error.code is not Code.BLOB_UNKNOWN:
+            raise
+        if method != "HEAD" or Action.PUSH not in call.actions or not isinstance(repository, WritableRepository):
+            raise
+        shared = await repository.share_blob(image, digest)
+        if shared is None:
+            raise blob_unknown(digest) from error
+        return shared
 
 
 def _answer(plan: Plan, headers: dict[str, str], open_span: _OpenSpan) -> Response:

@@ -49,7 +49,7 @@ _ALGORITHM: Final = re.compile(r"[a-z0-9]{1,20}")
 
 async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """Open a session; or mount a blob; or take the whole blob in this one request (rows UP-01, UP-05, MT)."""
-    _require_writable(v2, call)
+    _writable(v2, call)
     if "mount" in request.args:
         mounted = parse_digest(request.args["mount"])
         if await _mount(v2, call, mounted, request.args.get("from", "")):
@@ -198,9 +198,13 @@ async def _commit(v2: V2, call: Call, upload: Upload, digest: Digest) -> Respons
 async def _mount(v2: V2, call: Call, digest: Digest, source_text: str) -> bool:
     """Link the blob from where the caller may pull it. False: the client has to send it (rows MT-01 to MT-08).
 
+    Without a source, from anywhere that the caller may pull it (row MT-04).
+
     A caller who may not pull the source learns nothing: a token that never asked for it is told to ask (401 with both
     scopes), everybody else gets the same session as for a blob that does not exist (security.md 3.1).
     """
+    if not source_text:
+        return await _writable(v2, call).share_blob(call.image, digest) is not None
     try:
         source_name = parse_name(source_text)
     except RegistryError:
@@ -251,6 +255,8 @@ def _account(call: Call) -> int:
     return call.account_id
 
 
-def _require_writable(v2: V2, call: Call) -> None:
-    if not isinstance(v2.open_repository(call.repository, call.caller), WritableRepository):
+def _writable(v2: V2, call: Call) -> WritableRepository:
+    repository = v2.open_repository(call.repository, call.caller)
+    if not isinstance(repository, WritableRepository):
         raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
+    return repository

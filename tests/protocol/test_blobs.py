@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.people import make_member, make_place
 from tests.served import ADMIN, Served, authorization, sha256
 
 CONTENT = bytes(range(256)) * 40  # 10,240 bytes, each place recognisable
@@ -39,14 +40,33 @@ def test_bg_01_whole_blob(gateway: Served, blob: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_bg_02_unknown_blob(gateway: Served, name: str, blob: str, method: str) -> None:
-    """A blob that this image does not have is 404 BLOB_UNKNOWN, also when another image has it."""
+    """A blob that this image does not have is 404 BLOB_UNKNOWN to readers, also when another image has it."""
     assert blob
+    reader = make_member(gateway, "reader", "common")
 
     for path in (f"/v2/{name}/blobs/{sha256(b'no')}", f"/v2/{name}/elsewhere/blobs/{sha256(CONTENT)}"):
-        reply = gateway.admin(method, path)
+        reply = gateway.request(method, path, auth=reader)
         assert reply.status == 404
         if method == "GET":
             assert reply.codes() == ["BLOB_UNKNOWN"]
+
+
+def test_bg_02_head_of_a_pusher_finds_what_it_may_read(gateway: Served) -> None:
+    """Who may push and asks by HEAD need not send what they may read elsewhere; to other pushers it is 404.
+
+    A GET never links anything, whoever asks.
+    """
+    content, here, there = os.urandom(99), make_place(gateway), make_place(gateway)
+    digest = gateway.push_blob(f"{there.name}/source", content)
+    both, one = make_member(gateway, "writer", here, there), make_member(gateway, "writer", here)
+    path = f"/v2/{here.name}/target/blobs/{digest}"
+
+    assert gateway.request("GET", path, auth=both).status == 404
+    assert gateway.request("HEAD", path, auth=one).status == 404
+    found = gateway.request("HEAD", path, auth=both)
+
+    assert (found.status, found.headers["content-length"]) == (200, "99")
+    assert gateway.request("GET", path, auth=one).body == content
 
 
 @pytest.mark.parametrize("digest", ["sha256:abc", "md5:d41d8cd98f00b204e9800998ecf8427e", f"sha256:{'A' * 64}", "x"])

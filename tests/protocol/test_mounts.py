@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.people import make_member, make_place
 from tests.served import Reply, Served, sha256
 
 
@@ -48,10 +49,18 @@ def test_mt_02_fallback_to_an_upload(gateway: Served, name: str, content: bytes,
 
 
 def test_mt_04_without_from(gateway: Served, name: str, content: bytes) -> None:
-    """Without from the client is asked to upload; known and unknown digests look the same."""
-    known = mount(gateway, f"{name}/target", f"mount={sha256(content)}")
-    unknown = mount(gateway, f"{name}/target", f"mount={sha256(b'no')}")
+    """Without from it is mounted from where the client may pull it; what it may not pull looks like what is unknown."""
+    mounted = mount(gateway, f"{name}/target", f"mount={sha256(content)}")
+    place = make_place(gateway)
+    writer = make_member(gateway, "writer", place)
 
+    known, unknown = (
+        gateway.request("POST", f"/v2/{place.name}/app/blobs/uploads/?mount={sha256(each)}", auth=writer)
+        for each in (content, b"no")
+    )
+
+    assert (mounted.status, mounted.headers["docker-content-digest"]) == (201, sha256(content))
+    assert gateway.admin("GET", f"/v2/{name}/target/blobs/{sha256(content)}").body == content
     assert (known.status, unknown.status) == (202, 202)
     assert set(known.headers) == set(unknown.headers)
 

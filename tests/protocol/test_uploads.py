@@ -231,13 +231,13 @@ def test_up_15_put_without_body_after_patches(gateway: Served, name: str) -> Non
 
 def test_up_16_other_bytes_than_the_digest_says(gateway: Served, name: str) -> None:
     """A digest mismatch is 400 DIGEST_INVALID; nothing is stored and the session has ended."""
-    location, claimed = place(gateway, name), sha256(b"something else")
+    location, claimed, content = place(gateway, name), sha256(b"something else"), os.urandom(50)
 
-    reply = gateway.admin("PUT", f"{location}?digest={claimed}", b"content")
+    reply = gateway.admin("PUT", f"{location}?digest={claimed}", content)
 
     assert (reply.status, reply.codes()) == (400, ["DIGEST_INVALID"])
     assert gateway.admin("HEAD", f"/v2/{name}/blobs/{claimed}").status == 404
-    assert gateway.admin("HEAD", f"/v2/{name}/blobs/{sha256(b'content')}").status == 404
+    assert gateway.admin("HEAD", f"/v2/{name}/blobs/{sha256(content)}").status == 404
     assert gateway.admin("GET", location).status == 404
 
 

@@ -129,7 +129,8 @@ class Model:
 
     def mount(self, image: str, name: str, source: str | None) -> bool:
         """Whether POST with mount= links the blob; if not, it opens a session."""
-        content = self.blobs.get((source, name)) if source is not None else None
+        holders = {image for image, known in self.blobs if known == name} if source is None else {source}
+        content = next((self.blobs[each, name] for each in holders if (each, name) in self.blobs), None)
         if content is None:
             return False
         self.store(image, name, content)
