@@ -18,6 +18,7 @@ Bounded in bytes, entries and open files. Holds digests of Authorization headers
 """
 
 import hashlib
+import re
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ _ENTRY_BYTES: Final = 2048
 """What an entry takes besides its texts: objects and places in tables, measured with tracemalloc and rounded up."""
 _METHODS: Final = frozenset({b"GET", b"HEAD"})
 _FORWARDED: Final = b"x-forwarded-"
+_NAMESPACED: Final = re.compile(rb"[^?]*\?ns=[A-Za-z0-9.:_-]{1,255}")
 _VARYING: Final = frozenset({b"content-type", b"content-length", b"content-range", b"x-request-id"})
 """Fields of an answer that differ among the answers for one object: the plan's, and the request's id."""
 _STATUS_LINES: Final = {
@@ -273,9 +275,10 @@ class Lane:
         if not self._memory_bytes:
             return
         scope = cast("dict[str, Any]", request.scope)  # servers and frameworks add keys, too
+        target = scope["raw_path"]
         if scope["query_string"]:
-            return
-        key, _ = self._key(scope["raw_path"], scope["headers"], scope.get("client"))
+            target += b"?" + scope["query_string"]
+        key, _ = self._key(target, scope["headers"], scope.get("client"))
         if key is not None and (seen := self._changes.look()) is not None:
             scope[_LOOKED] = key, seen, self._withdrawn()
 
@@ -354,7 +357,8 @@ class Lane:
     ) -> tuple[Key | None, bool]:
         """All of a request that the application's decision to grant reads, and whether it has fields that choose.
 
-        None for what is left to the application: a query, several Authorization or Host fields, or no Host.
+        None for what is left to the application: a query (but a mirror's namespace, which is part of where the request
+        leads, like the host), several Authorization or Host fields, or no Host.
         Forwarded fields count only from peers that are trusted, so the peer is a part of the key where there are any.
         """
         authorization = host = None
@@ -375,7 +379,7 @@ class Lane:
             elif name == b"forwarded" or name.startswith(_FORWARDED):
                 forwarded = True
                 others += (name, value)
-        if several or host is None or b"?" in target:
+        if several or host is None or (b"?" in target and not _NAMESPACED.fullmatch(target)):
             return None, False
         caller = None if authorization is None else hashlib.sha256(self._salt + authorization).digest()
         peer = client[0] if forwarded and client else None

@@ -4,9 +4,9 @@ The event loop only formats a line and puts it into a bounded memory; a thread o
 that a slow disk delays nobody. Lines that find the memory full, or that the disk refuses, are counted, warned of and
 written down as `{"lost": COUNT}`: a gap is never silent.
 
-No line holds a secret: no header but User-Agent is seen here, and of a query only the values of `n`, `last` and
-`digest` are kept, where they look like what they should be. Several processes may append to one file: a batch of whole
-lines is one write. Whoever rotates the file copies and truncates it (`copytruncate`).
+No line holds a secret: no header but User-Agent is seen here, and of a query only the values of `n`, `last`,
+`ns` and `digest` are kept, where they look like what they should be. Several processes may append to one file: a batch
+of whole lines is one write. Whoever rotates the file copies and truncates it (`copytruncate`).
 
 A line's fields: `at` (Unix seconds when the request began), `client`, `method`, `target`, `status`, `sent_bytes` (of
 the body), `duration_s` (to the last byte handed to the kernel), `authorized` (an Authorization header was there),
@@ -50,6 +50,7 @@ _MODE: Final = 0o640
 
 _KEPT: Final = {
     "n": re.compile(r"[0-9]{1,10}"),
+    "ns": re.compile(r"[A-Za-z0-9.:_-]{1,255}"),
     "last": re.compile(r"[A-Za-z0-9._/%-]{1,512}"),
     "digest": re.compile(r"[a-z0-9+._-]{1,32}(?::|%3[Aa])[A-Za-z0-9=_-]{1,256}"),
 }

@@ -78,6 +78,8 @@ def test_what_was_noted_is_written_when_it_closes_and_order_is_kept(tmp_path: Pa
         (b"/v2/a/blobs/uploads/77?digest=sha256%3Aabc", "/v2/a/blobs/uploads/77?digest=sha256%3Aabc"),
         (b"/token?account=ada&password=SECRET&refresh_token=SECRET", "/token"),
         (b"/v2/?n=SECRET&last=SE%20CRET!&digest=SECRET", "/v2/"),
+        (b"/v2/a/manifests/1?ns=docker.io:443&account=SECRET", "/v2/a/manifests/1?ns=docker.io:443"),
+        (b"/v2/a/manifests/1?ns=http://u:SECRET@x/", "/v2/a/manifests/1"),
         (b"/v2/?SECRET&=SECRET&N=1", "/v2/"),
         (b"http://ada:SECRET@registry/v2/", "-"),
         (b"*", "-"),
