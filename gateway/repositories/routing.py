@@ -59,6 +59,11 @@ def behind(tx: Transaction, door: Door) -> RepositoryRecord | None:
     return None if door.host is None else addresses.find(tx, AddressKind.HOST, door.host)
 
 
+def names_decide(door: Door) -> bool:
+    """Whether a door leads to everything, unless its host belongs to one repository."""
+    return door.namespace is None and door.repository is None
+
+
 def by_full_name(tx: Transaction, name: str) -> Place | None:
     """What `name` means as `project/repository/image`, whatever else it may mean."""
     project, _, rest = name.partition("/")

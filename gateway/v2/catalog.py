@@ -30,9 +30,9 @@ async def get(v2: V2, visit: Visit, principal: Principal, request: Request) -> R
 
     def page(tx: Transaction) -> list[str]:
         one = routing.behind(tx, visit.door)
-        if one is not None:
-            return _of_one(tx, one, principal, after=after, limit=limit + 1)
-        return _of_all(tx, principal, after=after, limit=limit + 1)
+        if one is None and routing.names_decide(visit.door):
+            return _of_all(tx, principal, after=after, limit=limit + 1)
+        return _of_one(tx, one, principal, after=after, limit=limit + 1)
 
     names = await v2.database.survey(page)
     shown, more = names[:limit], len(names) > limit > 0
@@ -40,8 +40,11 @@ async def get(v2: V2, visit: Visit, principal: Principal, request: Request) -> R
     return entity(catalog_document(shown), "application/json", headers)
 
 
-def _of_one(tx: Transaction, record: RepositoryRecord, principal: Principal, *, after: str, limit: int) -> list[str]:
-    if not _is_readable(record, _readable(tx, principal)):
+def _of_one(
+    tx: Transaction, record: RepositoryRecord | None, principal: Principal, *, after: str, limit: int
+) -> list[str]:
+    """Nothing of one that the caller may not read, as of one that does not exist."""
+    if record is None or not _is_readable(record, _readable(tx, principal)):
         return []
     return list(image_names(tx, record, Caller(principal).may_pull, after=after, limit=limit))
 
