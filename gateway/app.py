@@ -184,7 +184,7 @@ class _Ground:
             content=self.content,
             clock=self.clock,
             upstreams=fetching.upstreams,
-            arrivals=dict.fromkeys(self.content.storage_names(), fetching.arrivals),
+            arrivals=fetching.arrivals,
             turns=fetching.turns,
         )
 
@@ -296,6 +296,9 @@ def _api(services: Services, seen: visits.Visits) -> api.Api:
         content=services.content,
         accounts=services.accounts,
         credentials=services.credentials,
+        open_repository=services.open_repository,
+        upstreams=services.fetching.upstreams if services.fetching else None,
+        warm_ups=services.fetching.warm_ups if services.fetching else None,
         settings=services.settings,
         clock=services.clock,
     )

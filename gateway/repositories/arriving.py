@@ -16,7 +16,6 @@ from gateway.repositories.contract import ArrivingBlob, Caller
 from gateway.repositories.pulling import Pulling
 from gateway.upstream.errors import UpstreamDenied, UpstreamError, UpstreamUnknown
 from storage import (
-    Arrivals,
     BlobReader,
     BlobUnknown,
     Damaged,
@@ -26,7 +25,6 @@ from storage import (
     Span,
     StorageError,
     Transaction,
-    Unavailable,
 )
 from storage.metadata import images, manifests
 
@@ -71,7 +69,7 @@ class Arriving:
         source = (await self._pulling.upstream()).blob(image, digest, size_bytes)
         place = Place(self._pulling.record, image)
         try:
-            await self._arrivals().fetch(place, digest, size_bytes, source)
+            await self._means.arrivals.fetch(place, digest, size_bytes, source)
         except StorageError as error:
             raise self._reason(error, image, digest) from error
 
@@ -97,18 +95,11 @@ class Arriving:
         place = Place(self._pulling.record, image)
         async with AsyncExitStack() as stack:
             try:
-                opened = self._arrivals().open(place, digest, size_bytes, source, span)
+                opened = self._means.arrivals.open(place, digest, size_bytes, source, span)
                 reader = await stack.enter_async_context(opened)
             except StorageError as error:
                 raise self._reason(error, image, digest) from error
             yield reader
-
-    def _arrivals(self) -> Arrivals:
-        record = self._pulling.record
-        arrivals = self._means.arrivals.get(record.storage_id)
-        if arrivals is None:
-            raise Unavailable(f"this process takes nothing in for the storage {record.storage} of {record.full_name}")
-        return arrivals
 
     async def _ask_size(self, image: str, digest: Digest) -> int | None:
         upstream = await self._pulling.upstream()

@@ -1,6 +1,6 @@
 """From a repository's row to the object that serves it: one closed match on its type."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from gateway.repositories.contract import Caller, OpenRepository, Repository
 from gateway.repositories.hosted import HostedRepository
@@ -22,16 +22,16 @@ def opener(
     content: Content,
     clock: Callable[[], float],
     upstreams: Upstreams | None = None,
-    arrivals: Mapping[int, Arrivals] | None = None,
+    arrivals: Arrivals | None = None,
     turns: Turns | None = None,
 ) -> OpenRepository:
     """The function that opens repositories for one process; it raises `Unavailable` for what this program cannot serve.
 
-    `arrivals` by the ids of their storages. Without `upstreams` and `turns` only what needs no upstream is opened.
+    Without `upstreams`, `arrivals` and `turns` only what needs no upstream is opened.
     """
     means: Means | None = None
-    if upstreams is not None and turns is not None:
-        means = Means(database, content, upstreams, dict(arrivals or {}), turns, clock)
+    if upstreams is not None and arrivals is not None and turns is not None:
+        means = Means(database, content, upstreams, arrivals, turns, clock)
 
     def open_repository(record: RepositoryRecord, caller: Caller) -> Repository:
         settings = _upstream(record)

@@ -9,7 +9,7 @@ Where the upstream says that it does not have a thing (or not for us), the resul
 for this repository alone. All other trouble is raised as `UpstreamError`, and trouble of ours as `StorageError`.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -49,7 +49,7 @@ def _remembered(weight: int) -> Remembered[Hashable, T]:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What pulling works with; one per process. `arrivals` by the ids of their storages.
+    """What pulling works with; one per process.
 
     What is remembered is kept by repository and settings: what one repository was told says nothing to another.
     """
@@ -57,7 +57,7 @@ class Means:
     database: Database
     content: Content
     upstreams: Upstreams
-    arrivals: Mapping[int, Arrivals]
+    arrivals: Arrivals
     turns: Turns
     clock: Callable[[], float]
     unknown: Remembered[Hashable, None] = field(default_factory=lambda: _remembered(_UNKNOWN))
@@ -161,9 +161,9 @@ class Pulling:
                 raise Unavailable(f"tag {tag} of {image} was removed while it was checked: retry")
             return await self._point(image, known.document.digest, tag, known.etag)
         if head.digest is None:
-            return await self._fetch(image, tag, tag)
+            return await self._fetch(image, tag, tag, may_wait=known is not None)
         here = await self.means.database.transaction(self._point_if_here, image, head.digest, tag, head.etag)
-        return here or await self._fetch(image, head.digest, tag, head.etag)
+        return here or await self._fetch(image, head.digest, tag, etag=head.etag, may_wait=known is not None)
 
     async def _gone(self, image: str, tag: Tag, known: Copy | None, *, was_denied: bool) -> Copy | None:
         """The upstream does not have it for us: what the settings say becomes of the copy."""
@@ -174,8 +174,19 @@ class Pulling:
             await self.means.database.transaction(self._drop, image, tag)
         return None
 
-    async def _fetch(self, image: str, reference: Reference, tag: Tag | None = None, etag: str | None = None) -> Copy:
-        """GET it, unless another process does so just now; keep it, and let the tag lead to it."""
+    async def _fetch(
+        self,
+        image: str,
+        reference: Reference,
+        tag: Tag | None = None,
+        *,
+        etag: str | None = None,
+        may_wait: bool = False,
+    ) -> Copy:
+        """GET it, unless another process does so just now; keep it, and let the tag lead to it.
+
+        `may_wait`: there is something to give meanwhile, so the last counted pulls are left to who has nothing.
+        """
         began_at = int(self.means.clock())
 
         def look(tx: Transaction) -> Copy | None:
@@ -187,7 +198,7 @@ class Pulling:
 
         async def work() -> Copy:
             nonlocal is_stored
-            fetched = await (await self.upstream()).manifest(image, reference)
+            fetched = await (await self.upstream()).manifest(image, reference, from_reserve=not may_wait)
             copy = await self.means.database.transaction(self._store, image, fetched, tag, fetched.etag or etag)
             is_stored = True
             return copy
