@@ -1,11 +1,13 @@
 """An installation with blobs on their way in, and an upstream that counts, breaks, stalls and lies."""
 
 import os
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import trio
 
 from storage import (
@@ -25,6 +27,10 @@ from storage.blobstore import CHUNK_BYTES, OpenFile
 from storage.intake_reading import FollowingReader
 from tests.storage.place import read
 from tests.storage.scene import Scene
+
+MIB = 1 << 20
+CONTENT = random.Random(9).randbytes(3 * MIB + 17)
+SIZE = len(CONTENT)
 
 
 @dataclass
@@ -145,6 +151,10 @@ class Dock:
         await self.intakes.wait_idle()
         await trio.testing.wait_all_tasks_blocked()
 
+    async def stored(self, image: str = "app", digest: Digest | None = None) -> bytes:
+        """What the image has by now of `CONTENT`, or under that digest, without any upstream."""
+        return await self.scene.pull(digest or Digest.of(CONTENT), image)
+
     def files(self) -> list[Path]:
         """The growing files."""
         return sorted((self.root / "main").iterdir())
@@ -178,3 +188,15 @@ async def dock(
         )
         await arrivals.prepare()
         yield Dock(scene, root, intakes, arrivals)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for threads to have done something."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+async def quietly_fetch(docked: Dock, upstream: Upstream) -> None:
+    """A fetch whose service is stopped."""
+    with pytest.raises(Unavailable):
+        await docked.fetch(upstream)

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase
+from storage import Database, FilesystemStore, MemoryStore, Pool, SqliteDatabase, arrival, intake_source
 from storage.metadata import storages
 from storage.metadata.tables import metadata
 from tests.servers.postgres import PostgresServer
+from tests.storage.arrivals_place import Dock, dock
 from tests.storage.database_process import database_at
+from tests.storage.directory import open_below
 from tests.storage.pair import Pair
+from tests.storage.place import areas_of
 from tests.storage.scene import Clock, Scene
 
 _EMPTY = f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY CASCADE"
@@ -98,6 +101,25 @@ def scene(request: pytest.FixtureRequest) -> Scene:
     """An installation, once over each store."""
     made: Scene = request.getfixturevalue(f"{request.param}_scene")
     return made
+
+
+@pytest.fixture
+async def docked(directory_scene: Scene, tmp_path: Path) -> AsyncIterator[Dock]:
+    """Arrivals over a directory; every test ends with nothing open and nothing staged."""
+    async with dock(directory_scene, tmp_path / "arrivals") as made:
+        yield made
+        await made.idle()
+        assert await areas_of(directory_scene.store) == {}
+        assert open_below(tmp_path / "arrivals") == open_below(tmp_path / "blobs") == []
+
+
+@pytest.fixture
+def quick_arrivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are short: a clock that jumps would end clean-up that waits for threads."""
+    monkeypatch.setattr(intake_source, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(arrival, "_PAUSES_S", (0.001, 0.001, 0.001))
+    monkeypatch.setattr(arrival, "_LOOK_S", 0.01)
+    monkeypatch.setattr(arrival, "_LONGEST_LOOK_S", 0.01)
 
 
 @pytest.fixture

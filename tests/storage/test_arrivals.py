@@ -1,59 +1,21 @@
 """Blobs from upstreams: one fetch for all, right or not at all, published once, and nothing left behind."""
 
 import random
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from storage import BlobUnknown, Damaged, Digest, Span, StorageError, StorageFull, Unavailable, arrival, intake_source
+from storage import BlobUnknown, Damaged, Digest, Span, StorageError, Unavailable
 from storage import intake as intake_module
-from storage.arrivals_files import ArrivalsDirectory
 from storage.blobstore import CHUNK_BYTES
-from storage.hotset_files import GrowingFile
-from storage.metadata import blobs, leases
 from tests.storage import lease_rows
-from tests.storage.arrivals_place import Dock, Upstream, dock, sent
+from tests.storage.arrivals_place import CONTENT, MIB, SIZE, Dock, Upstream, dock, sent
 from tests.storage.directory import open_below
-from tests.storage.failing import FailingDatabase, FailingStore, Faults
 from tests.storage.place import areas_of, cancel_after, objects_of
 from tests.storage.scene import Scene
 
-MIB = 1 << 20
-CONTENT = random.Random(9).randbytes(3 * MIB + 17)
-SIZE = len(CONTENT)
-
-
-@pytest.fixture
-async def docked(directory_scene: Scene, tmp_path: Path) -> AsyncIterator[Dock]:
-    """Arrivals over a directory; every test ends with nothing open, nothing growing, nothing staged."""
-    async with dock(directory_scene, tmp_path / "arrivals") as made:
-        yield made
-        await made.idle()
-        assert await areas_of(directory_scene.store) == {}
-        assert open_below(tmp_path / "arrivals") == open_below(tmp_path / "blobs") == []
-
-
-async def stored(docked: Dock, image: str = "app", digest: Digest | None = None) -> bytes:
-    """What the image has now, without any upstream."""
-    return await docked.scene.pull(digest or Digest.of(CONTENT), image)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses are short: a clock that jumps would end clean-up that waits for threads."""
-    monkeypatch.setattr(intake_source, "_PAUSE_S", 0.001)
-    monkeypatch.setattr(arrival, "_PAUSES_S", (0.001, 0.001, 0.001))
-    monkeypatch.setattr(arrival, "_LOOK_S", 0.01)
-    monkeypatch.setattr(arrival, "_LONGEST_LOOK_S", 0.01)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for threads to have done something."""
-    while not condition():
-        await trio.lowlevel.checkpoint()
-
+pytestmark = pytest.mark.usefixtures("quick_arrivals")
 
 # --- one fetch ------------------------------------------------------------------------------------------------------
 
@@ -98,7 +60,7 @@ async def test_two_hundred_readers_cost_one_fetch(docked: Dock) -> None:
     assert right >= 160
     assert (upstream.opened, upstream.given_bytes) == ([Span(0, SIZE)], SIZE)
     for number in range(7):
-        assert await stored(docked, f"image-{number}") == CONTENT
+        assert await docked.stored(f"image-{number}") == CONTENT
     assert (docked.files(), docked.arrivals.statistics().published) == ([], 1)
     assert len(await objects_of(docked.scene.store)) == 1
 
@@ -141,7 +103,7 @@ async def test_leaving_never_stops_the_fetch(docked: Dock, monkeypatch: pytest.M
     async with docked.open(upstream) as reader:
         await anext(reader.chunks())
     await docked.idle()
-    assert await stored(docked) == CONTENT
+    assert await docked.stored() == CONTENT
 
 
 async def test_whoever_comes_during_publishing(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +126,7 @@ async def test_whoever_comes_during_publishing(docked: Dock, monkeypatch: pytest
         go_on.set()
     await docked.idle()
     for image in ("first", "second"):
-        assert await stored(docked, image) == CONTENT
+        assert await docked.stored(image) == CONTENT
     assert upstream.opened == [Span(0, SIZE)]
 
 
@@ -173,7 +135,7 @@ async def test_published_meanwhile(docked: Dock) -> None:
     upstream = Upstream(CONTENT)
     await docked.fetch(upstream, "first")
     assert await docked.pull(upstream, "second") == CONTENT
-    assert await stored(docked, "second") == CONTENT
+    assert await docked.stored("second") == CONTENT
     assert upstream.opened == [Span(0, SIZE)]
     assert docked.arrivals.statistics().spared == 1
 
@@ -196,7 +158,7 @@ async def test_fetch_is_over_when_it_is_published(docked: Dock) -> None:
     upstream = Upstream(CONTENT)
     async with docked.open(upstream, "reader") as reader:
         await docked.fetch(upstream, "warmed")
-        assert await stored(docked, "warmed") == await stored(docked, "reader") == CONTENT
+        assert await docked.stored("warmed") == await docked.stored("reader") == CONTENT
         assert reader.file is not None
         assert sent(reader.file) == CONTENT
     assert upstream.given_bytes == SIZE
@@ -208,7 +170,7 @@ async def test_small_blobs(docked: Dock, size_bytes: int) -> None:
     upstream = Upstream(CONTENT[:size_bytes])
     assert await docked.pull(upstream) == upstream.content
     await docked.idle()
-    assert await stored(docked, digest=upstream.digest) == upstream.content
+    assert await docked.stored(digest=upstream.digest) == upstream.content
 
 
 async def test_asked_for_by_sha512(docked: Dock) -> None:
@@ -217,7 +179,7 @@ async def test_asked_for_by_sha512(docked: Dock) -> None:
     upstream = Upstream(CONTENT)
     assert await docked.pull(upstream, digest=digest) == CONTENT
     await docked.idle()
-    assert await stored(docked, digest=digest) == CONTENT
+    assert await docked.stored(digest=digest) == CONTENT
     upstream.flips = {7}
     with pytest.raises(Damaged):
         await docked.pull(upstream, repository=docked.scene.other, digest=digest)
@@ -247,11 +209,11 @@ async def test_wrong_bytes(docked: Dock, how: str) -> None:
     assert max(got) <= SIZE - CHUNK_BYTES
     assert (await objects_of(docked.scene.store), docked.files()) == ({}, [])
     with pytest.raises(BlobUnknown):
-        await stored(docked)
+        await docked.stored()
     upstream.flips, upstream.surplus = set(), b""
     assert await docked.pull(upstream) == CONTENT
     await docked.idle()
-    assert await stored(docked) == CONTENT
+    assert await docked.stored() == CONTENT
 
 
 async def test_another_size(docked: Dock) -> None:
@@ -313,126 +275,6 @@ async def test_upstream_that_dies_midway(docked: Dock) -> None:
     assert docked.files() == []
 
 
-# --- trouble of our own ---------------------------------------------------------------------------------------------
-
-
-async def test_no_room(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk has no room each reader is read through to the upstream, checked, and nothing is kept."""
-    monkeypatch.setattr(ArrivalsDirectory, "_free_bytes", lambda _self: SIZE - 1)
-    upstream = Upstream(CONTENT)
-    for span in (None, Span(5, 10)):
-        assert await docked.pull(upstream, span=span) == CONTENT[span.start : span.stop] if span else CONTENT
-    upstream.flips = {5}
-    with pytest.raises(Damaged):
-        await docked.pull(upstream)
-    with pytest.raises(StorageFull):
-        await docked.fetch(upstream)
-    assert docked.arrivals.statistics().refused > 0
-    assert (docked.files(), await objects_of(docked.scene.store)) == ([], {})
-
-
-async def test_no_room_and_no_upstream(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room what the upstream says is known before an answer begins, too."""
-    monkeypatch.setattr(ArrivalsDirectory, "_free_bytes", lambda _self: 0)
-    upstream = Upstream(CONTENT, error=BlobUnknown("no such blob"))
-    with pytest.raises(BlobUnknown):
-        async with docked.open(upstream):
-            pytest.fail("it was opened")
-
-
-async def test_disk_full_midway(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers of a blob that the disk takes no more of go on at the upstream, checked over all they got."""
-    append = GrowingFile.append
-
-    def full(self: GrowingFile, parts: list[bytes], position: int) -> int:
-        if position >= MIB:
-            raise OSError(28, "No space left on device")
-        return append(self, parts, position)
-
-    monkeypatch.setattr(GrowingFile, "append", full)
-    upstream = Upstream(CONTENT)
-    assert await docked.pull(upstream) == CONTENT
-    upstream.flips = {5}
-    with pytest.raises(Damaged):
-        await docked.pull(upstream)
-    await docked.idle()
-    assert (docked.files(), await objects_of(docked.scene.store)) == ([], {})
-
-
-async def test_directory_that_went(docked: Dock) -> None:
-    """Without its directory the blob is read through all the same."""
-    (docked.root / "main").rmdir()
-    assert await docked.pull(Upstream(CONTENT)) == CONTENT
-    (docked.root / "main").mkdir()
-
-
-async def test_object_that_was_lost(docked: Dock) -> None:
-    """When the store has lost the object of a row, the blob is fetched again, and the row is healed (row P8)."""
-    upstream = Upstream(CONTENT)
-    await docked.fetch(upstream)
-    (lost,) = await objects_of(docked.scene.store)
-    await docked.scene.store.remove(lost)
-    assert await docked.pull(upstream) == CONTENT
-    await docked.idle()
-    assert await stored(docked) == CONTENT
-    assert upstream.given_bytes == 2 * SIZE
-
-
-@pytest.mark.parametrize("what", ["adopt", "transaction"])
-async def test_publishing_that_fails_once(directory_scene: Scene, tmp_path: Path, what: str) -> None:
-    """A store or database that is away for a moment is asked again; the upstream is not."""
-    scene, faults = directory_scene, Faults()
-    content = await scene.worker(
-        database=FailingDatabase(scene.database, faults), store=FailingStore(scene.store, faults)
-    )
-    upstream = Upstream(CONTENT)
-    async with dock(scene, tmp_path / "arrivals", content=content) as docked:
-        faults.arm_at(f"before {what}", Unavailable("away"))
-        await docked.fetch(upstream)
-        assert faults.failed_at == f"before {what}"
-        assert await stored(docked) == CONTENT
-        assert upstream.given_bytes == SIZE
-
-
-async def test_publishing_that_fails_for_long(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is right and cannot be stored stays where it came in: the next one reads it there, and publishes it."""
-
-    async def down(*_args: object, **_kwargs: object) -> None:
-        raise Unavailable("the store is down")
-
-    upstream = Upstream(CONTENT)
-    with monkeypatch.context() as patch:
-        patch.setattr(docked.scene.content, "adopt", down)
-        assert await docked.pull(upstream) == CONTENT
-        await docked.idle()
-        with pytest.raises(Unavailable, match="store is down"):
-            await docked.fetch(upstream)
-        assert docked.arrivals.statistics().unpublished == 2
-    assert len(docked.files()) == 1
-    assert await docked.pull(upstream, "second") == CONTENT
-    await docked.idle()
-    assert await stored(docked, "second") == CONTENT
-    assert (upstream.given_bytes, docked.files()) == (SIZE, [])
-
-
-async def test_repository_that_was_deleted(docked: Dock) -> None:
-    """What arrives for a repository that is gone by then is given to who reads it, and not kept."""
-    upstream, scene = Upstream(CONTENT), docked.scene
-    going, came = scene.other, trio.Event()
-
-    async def delete(position: int) -> None:
-        if position and not came.is_set():
-            came.set()
-            await scene.database.transaction(lambda tx: tx.exec_driver_sql("DELETE FROM repositories WHERE id = 2"))
-
-    upstream.before_chunk = delete
-    assert going.id == 2
-    assert await docked.pull(upstream, repository=going) == CONTENT
-    await docked.idle()
-    await scene.sweep().run()
-    assert (docked.files(), await objects_of(scene.store)) == ([], {})
-
-
 # --- cancellation, stops, leftovers ---------------------------------------------------------------------------------
 
 
@@ -443,7 +285,7 @@ async def test_cancelled_reader(docked: Dock, turns: int) -> None:
     await cancel_after(turns, lambda: docked.pull(upstream, "cancelled"))
     assert await docked.pull(upstream) == CONTENT
     await docked.idle()
-    assert await stored(docked) == CONTENT
+    assert await docked.stored() == CONTENT
     assert upstream.given_bytes == SIZE
     assert docked.files() == []
 
@@ -466,153 +308,8 @@ async def test_stopped_service(directory_scene: Scene, tmp_path: Path, turns: in
     async with dock(scene, tmp_path / "arrivals", is_shared=True) as docked:
         assert await docked.pull(upstream) == CONTENT
         await docked.idle()
-        assert await stored(docked) == CONTENT
+        assert await docked.stored() == CONTENT
         assert docked.files() == []
     assert upstream.given_bytes <= 2 * SIZE
     await scene.sweep().run()
     assert len(await objects_of(scene.store)) == 1
-
-
-async def test_next_start(directory_scene: Scene, tmp_path: Path) -> None:
-    """A start within the boot keeps what came for whoever comes back; one after a boot does not trust it."""
-    scene, upstream, root = directory_scene, Upstream(CONTENT), tmp_path / "arrivals"
-    half = trio.Event()
-
-    async def stall(position: int) -> None:
-        if position >= 2 * MIB:
-            half.set()
-            await trio.sleep_forever()
-
-    upstream.before_chunk = stall
-    async with trio.open_nursery() as nursery, dock(scene, root) as docked:
-        nursery.start_soon(_quietly_fetch, docked, upstream)
-        await half.wait()
-    upstream.before_chunk = None
-    async with dock(scene, root) as docked:
-        assert [path.stat().st_size >= MIB for path in docked.files()] == [True]
-    (root / "boot").write_text("another one")
-    async with dock(scene, root) as docked:
-        assert docked.files() == []
-        assert await docked.pull(upstream) == CONTENT
-
-
-async def _quietly_fetch(docked: Dock, upstream: Upstream) -> None:
-    with pytest.raises(Unavailable):
-        await docked.fetch(upstream)
-
-
-async def test_upkeep(docked: Dock) -> None:
-    """What nobody came back for in ten minutes is removed; what is being fetched is not, and leases of the dead go."""
-    upstream, go_on = Upstream(CONTENT), trio.Event()
-
-    async def stall(position: int) -> None:
-        if position >= MIB:
-            await go_on.wait()
-
-    upstream.before_chunk = stall
-    left = docked.root / "main" / f"{'0' * 40}.{'1' * 64}.7"
-    left.write_bytes(b"123")
-    async with docked.open(upstream) as reader:
-        await anext(reader.chunks())
-        assert await docked.arrivals.upkeep() == 0
-        docked.scene.clock.advance(700)
-        assert await docked.arrivals.upkeep() == 1
-        assert not left.exists()
-        assert len(docked.files()) == 1
-        go_on.set()
-        await docked.idle()
-    assert await stored(docked) == CONTENT
-
-
-# --- several machines -----------------------------------------------------------------------------------------------
-
-
-async def test_second_machine_waits(directory_scene: Scene, tmp_path: Path) -> None:
-    """While one machine fetches, another waits for what it publishes, and reads that from the store."""
-    scene, theirs, ours = directory_scene, Upstream(CONTENT), Upstream(CONTENT)
-    begun, go_on = trio.Event(), trio.Event()
-
-    async def stall(position: int) -> None:
-        if position >= MIB:
-            begun.set()
-            await go_on.wait()
-
-    theirs.before_chunk = stall
-    got = []
-
-    async def pull(docked: Dock) -> None:
-        got.append(await docked.pull(ours, "second"))
-
-    async with (
-        dock(scene, tmp_path / "one", is_shared=True) as one,
-        dock(scene, tmp_path / "two", is_shared=True) as two,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(one.pull, theirs, "first")
-        await begun.wait()
-        nursery.start_soon(pull, two)
-        await until(lambda: two.arrivals.statistics().waited == 1)
-        assert got == []
-        go_on.set()
-    assert got == [CONTENT]
-    assert (theirs.given_bytes, ours.opened) == (SIZE, [])
-    assert await scene.pull(Digest.of(CONTENT), "second") == CONTENT
-    assert await scene.database.read(lease_rows.names) == []
-
-
-async def test_machine_that_died(directory_scene: Scene, tmp_path: Path) -> None:
-    """A lease whose holder shows no sign of life is taken over, and its row does not stay."""
-    scene, upstream = directory_scene, Upstream(CONTENT)
-    name = f"arrival/{scene.repository.id}/{upstream.digest}"
-    now = scene.clock.now
-    await scene.database.transaction(leases.take, name, holder="dead", now=now, lifetime_s=20)
-    got = []
-    async with dock(scene, tmp_path / "two", is_shared=True) as two, trio.open_nursery() as nursery:
-
-        async def pull() -> None:
-            got.append(await two.pull(upstream))
-
-        nursery.start_soon(pull)
-        await until(lambda: two.arrivals.statistics().waited == 1)
-        assert (got, upstream.opened) == ([], [])
-        scene.clock.advance(30)
-    assert got == [CONTENT]
-    assert await scene.database.read(lease_rows.names) == []
-
-
-async def test_machine_that_takes_too_long(
-    directory_scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who has waited long enough for another machine that is still at it fetches the blob itself."""
-    monkeypatch.setattr(arrival, "PATIENCE_S", 0.05)
-    scene, upstream = directory_scene, Upstream(CONTENT)
-    name = f"arrival/{scene.repository.id}/{upstream.digest}"
-    await scene.database.transaction(leases.take, name, holder="slow", now=scene.clock.now, lifetime_s=20)
-    async with dock(scene, tmp_path / "two", is_shared=True) as two:
-        assert await two.pull(upstream) == CONTENT
-        assert two.arrivals.statistics().waited == 1
-        await two.idle()
-        assert await stored(two) == CONTENT
-
-
-async def test_leases_of_the_dead_are_forgotten(directory_scene: Scene, tmp_path: Path) -> None:
-    """The upkeep removes rows of leases that nobody renews any more, and no others."""
-    scene = directory_scene
-    now = scene.clock.now
-    for name, until in (("arrival/1/a", -1000), ("arrival/1/b", 0), ("sweep", -1000)):
-        await scene.database.transaction(leases.take, name, holder="dead", now=now + until, lifetime_s=20)
-    async with dock(scene, tmp_path / "one", is_shared=True) as one:
-        await one.arrivals.upkeep()
-    assert await scene.database.read(lease_rows.names) == ["arrival/1/b", "sweep"]
-
-
-async def test_link_is_renewed_for_a_cached_blob(docked: Dock) -> None:
-    """An image whose link went is linked again when it asks, without a fetch."""
-    upstream = Upstream(CONTENT)
-    await docked.fetch(upstream, "first")
-    await docked.fetch(upstream, "second")
-    image = await docked.scene.image("first")
-    await docked.scene.database.transaction(blobs.unlink, image.id, upstream.digest)
-    assert await docked.pull(upstream, "first") == CONTENT
-    assert await stored(docked, "first") == CONTENT
-    assert upstream.given_bytes == SIZE
