@@ -8,7 +8,8 @@ from gateway.access.actions import Action
 from gateway.access.principal import ANONYMOUS, Principal
 from gateway.edge.address import External
 from gateway.edge.call import Call
-from storage import Database
+from gateway.repositories.routing import Place
+from storage import Database, Door, Transaction
 from tests.gateway.edge.visitors import visit
 from tests.storage.metadata import samples
 
@@ -40,3 +41,43 @@ def test_a_visit_cannot_be_changed() -> None:
     """Nobody who is handed a visit can make it another's."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         visit().client = "192.0.2.8"  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("external", "door", "path"),
+    [
+        (External("http", "a.example"), Door(host="a.example"), "/v2/acme/images/app/blobs/x"),
+        (
+            External("http", "a.example", "/mirror"),
+            Door(repository="acme/images"),
+            "/mirror/v2/acme/images/app/blobs/x",
+        ),
+        (External("http", "a.example"), Door(namespace="docker.io"), "/v2/common/all/app/blobs/x"),
+    ],
+)
+async def test_up_02_a_path_is_what_the_client_asks_next(
+    database: Database, external: External, door: Door, path: str
+) -> None:
+    """With what stands before it on the client's way in; where a mirror is not named, by the full name."""
+    repository, view = [await database.transaction(samples.repository, name) for name in ("acme/images", "common/all")]
+    seen = dataclasses.replace(visit(at=external), door=door)
+    call = Call(seen, ANONYMOUS, repository, "app", "acme/images/app", frozenset(), view=Place(view, "app"))
+
+    assert call.path("blobs/x") == path
+    assert dataclasses.replace(call, view=None).token_name == "acme/images/app"
+
+
+async def test_repositories_ask_what_the_account_may_do_elsewhere(database: Database) -> None:
+    """A registry token names the image that was asked for: what its account may do in others rows say."""
+    public = await database.transaction(samples.repository, "acme/public", anonymous_read=True)
+    private = await database.transaction(samples.repository, "acme/private")
+    admin = await database.transaction(samples.account, "boss", is_admin=True)
+    guest = Call(visit(), Principal(None, token_access=()), public, "a", "a", frozenset()).caller
+    boss = Call(visit(), Principal(admin, token_access=()), public, "a", "a", frozenset()).caller
+
+    def look(tx: Transaction) -> list[bool]:
+        return [
+            may(tx, place) for may in (guest.may_pull, guest.may_push, boss.may_push) for place in (public, private)
+        ]
+
+    assert await database.read(look) == [True, False, False, False, True, True]

@@ -15,8 +15,10 @@ from gateway.edge import failures, streams, visits
 from gateway.edge.address import AddressRules, External
 from gateway.edge.call import Visit
 from gateway.logs import get_logger
-from storage import Database
+from storage import AddressKind, Database, Door, Transaction
+from storage.metadata import addresses
 from tests.gateway.edge.visitors import HERE, Answer, ask
+from tests.storage.metadata import samples
 
 
 @pytest.fixture
@@ -133,6 +135,46 @@ async def test_a_host_that_is_none_of_ours(host: str, status: int, database: Dat
     answer = await ask(scene.app, "/", headers={"Host": host})
 
     assert (answer.status, answer.codes, scene.seen) == (status, ["NAME_INVALID"], [])
+
+
+async def own(database: Database, kind: AddressKind, host: str) -> None:
+    """Give a repository that host."""
+
+    def give(tx: Transaction) -> None:
+        addresses.put(tx, samples.repository(tx, "common/hub").id, kind, [host])
+
+    await database.transaction(give)
+
+
+@pytest.mark.parametrize("kind", [AddressKind.HOST, AddressKind.CATCH_ALL])
+async def test_ch_12_a_repository_s_host_is_one_of_ours(database: Database, kind: AddressKind) -> None:
+    """It is in no list of the configuration, and told as the client used it, whatever URL is configured."""
+    await own(database, kind, "docker.example:8443")
+
+    listed = await visit_with(database, {"Host": "Docker.example:8443"}, server_names=("registry.test",))
+    configured = await visit_with(
+        database, {"Host": "docker.example:8443"}, external_url="https://registry.example/hub"
+    )
+
+    assert listed.external == External("http", "docker.example:8443")
+    assert configured.external == External("https", "docker.example:8443")
+    assert listed.door == configured.door == Door(host="docker.example:8443")
+
+
+@pytest.mark.parametrize("host", ["docker.example", "docker.example:8444", "ghcr.io", "evil.example"])
+async def test_t6_a_host_that_no_repository_has_is_not_ours(database: Database, host: str) -> None:
+    """421 where there is an allow-list; else the configured URL is told. A namespace is no host of ours."""
+    await own(database, AddressKind.HOST, "docker.example:8443")
+    await database.transaction(
+        lambda tx: addresses.put(tx, samples.repository(tx, "common/ghcr").id, AddressKind.NAMESPACE, ["ghcr.io"])
+    )
+    scene = Scene(database, server_names=("registry.test",))
+
+    answer = await ask(scene.app, "/", headers={"Host": host})
+    configured = await visit_with(database, {"Host": host}, external_url="https://registry.example")
+
+    assert (answer.status, answer.codes) == (421, ["NAME_INVALID"])
+    assert configured.external == External("https", "registry.example")
 
 
 def marks(answer: Answer) -> tuple[str, str]:
