@@ -8,7 +8,14 @@ import trio
 from gateway.oci.names import Tag
 from gateway.upstream import naming
 from gateway.upstream.asking import Question
-from gateway.upstream.errors import UpstreamBusy, UpstreamDenied, UpstreamFailed, UpstreamSlow, UpstreamUnknown
+from gateway.upstream.errors import (
+    CredentialsRejected,
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamFailed,
+    UpstreamSlow,
+    UpstreamUnknown,
+)
 from gateway.upstream.http import Credential
 from tests.gateway.upstream.known import APP, Known, Maker, digest_of
 from tests.upstream.login import Basic, Bearer
@@ -65,6 +72,30 @@ async def test_what_an_address_says_plainly_is_believed(
     with pytest.raises(UpstreamDenied):
         await status(made)
     assert not elsewhere.requests
+
+
+async def test_row_p6_an_outage_of_the_first_address_is_no_404_because_another_has_less(
+    known: Maker, upstream: ScriptedUpstream, elsewhere: ScriptedUpstream
+) -> None:
+    """Mirrors are incomplete: what they do not have, or refuse, may exist."""
+    upstream.script(Says(503))
+    del elsewhere.shelf.tags[APP]["latest"]
+    with pytest.raises(UpstreamFailed, match="503"):
+        await status(known(upstream, elsewhere))
+    elsewhere.script(Says(403))
+    with pytest.raises(UpstreamFailed, match="503"):
+        await status(known(upstream, elsewhere))
+
+
+async def test_a_rejected_credential_is_passed_over(known: Maker, accounts: ScriptedUpstream) -> None:
+    """One whose password was changed there stops nobody as long as there is another; it is no trouble of the address."""
+    made = known(accounts, credentials=[Credential("alice", "old"), BOB])
+    assert await status(made) == 200
+    alone = known(accounts, credentials=[Credential("alice", "old")])
+    for _ in range(6):
+        with pytest.raises(CredentialsRejected):
+            await status(alone)
+    assert not alone.registry.is_troubled()
 
 
 async def test_if_all_addresses_fail_the_first_says_why(

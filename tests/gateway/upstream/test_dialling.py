@@ -260,10 +260,13 @@ async def test_row_p2_of_several_addresses_only_allowed_ones_are_dialled(
 ) -> None:
     """A name that has a public and a private address is reached by the first alone."""
     base = f"http://both.test:{elsewhere.port}"
-    http = reach(base, private_networks=("127.0.0.2/32",), lookup=Names(both_test=[["127.0.0.1", "::1", "127.0.0.2"]]))
+    names = Names(both_test=[["127.0.0.1", "::1", "127.0.0.2"]])
+    http = reach(base, private_networks=("127.0.0.2/32",), lookup=names)
+    dialler = Dialler(Pool("names", 1), ["127.0.0.2"], lookup=names)
 
     assert (await manifest(http, base)).status == 200
     assert await body(http, base, "/v2/") == b"{}"
+    assert await dialler.addresses(Origin("http", "both.test", elsewhere.port)) == ["127.0.0.2"]
 
 
 async def test_the_next_address_is_tried(reach: Reach, elsewhere: ScriptedUpstream) -> None:

@@ -170,8 +170,8 @@ async def test_row_p6_a_cancelled_leader_leaves_the_login_to_others(reach: Reach
     async with trio.open_nursery() as leading:
         leading.start_soon(manifest, http, upstream.url)
         with trio.fail_after(30):
-            while not upstream.seen(on("token")):
-                await trio.sleep(0.01)  # noqa: ASYNC110  # another thread's list
+            while not upstream.seen(on("token")):  # noqa: ASYNC110  # another thread's list
+                await trio.sleep(0.01)
         leading.cancel_scope.cancel()
     upstream.heal()
 

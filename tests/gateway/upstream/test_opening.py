@@ -73,6 +73,7 @@ async def kept(database: Database) -> list[BudgetRecord]:
     return await database.read(rows.budgets, "")
 
 
+@pytest.mark.slow
 async def test_a_repository_reaches_the_upstream_of_its_settings(
     upstreams: Upstreams, database: Database, upstream: ScriptedUpstream
 ) -> None:
@@ -173,6 +174,7 @@ class Writes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.times: list[float] = []
+        self.tried = trio.Event()
         self.error: Exception | None = None
 
     async def read(self, *args: Any) -> Any:
@@ -182,6 +184,7 @@ class Writes:
     async def transaction(self, *args: Any) -> Any:
         """See `Database`; fails with `error` if there is one."""
         self.times.append(trio.current_time())
+        self.tried.set()
         if self.error is not None:
             raise self.error
         return await self._database.transaction(*args)
@@ -216,8 +219,7 @@ async def test_a_database_in_trouble_stops_no_pull(
         registry = await opened.of(record)
         await registry.manifest(APP, LATEST)
         with trio.fail_after(10):
-            while not troubled.times:
-                await trio.sleep(0.01)  # noqa: ASYNC110 - the writer's own task has no event for tests
+            await troubled.tried.wait()
         assert await kept(database) == []
         troubled.error = None
     assert [row.remaining for row in await kept(database)] == [49]
@@ -234,6 +236,7 @@ async def test_trouble_with_rows_is_trouble_and_no_anonymous_pull(
     assert not upstream.requests
 
 
+@pytest.mark.slow
 async def test_only_so_many_are_kept_and_the_others_closed(
     database: Database, upstream: ScriptedUpstream, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

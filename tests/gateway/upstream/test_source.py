@@ -226,6 +226,21 @@ async def test_an_intake_resumes_at_another_address(
     assert (upstream.gets(str(held)), elsewhere.gets(str(held))) == (1, 1)
 
 
+async def test_a_mirror_without_the_blob_does_not_end_a_resumption(
+    known: Maker, upstream: ScriptedUpstream, elsewhere: ScriptedUpstream, held: Digest
+) -> None:
+    """The address that broke is asked again then."""
+    upstream.script(Reset(250_000), on("blobs"), times=1)
+    received = bytearray()
+
+    async def take(chunk: bytes) -> None:
+        received.extend(chunk)
+
+    await deliver(known(upstream, elsewhere).registry.blob(APP, held, SIZE), WHOLE, take)
+    assert bytes(received) == CONTENT
+    assert (upstream.gets(str(held)), elsewhere.gets(str(held))) == (2, 1)
+
+
 @pytest.mark.parametrize("fault", [HTML, Gzipped(), TooLong(), Says(503), Busy(30)], ids=lambda value: str(value)[:30])
 async def test_another_address_may_be_better(
     known: Maker, upstream: ScriptedUpstream, elsewhere: ScriptedUpstream, held: Digest, fault: Fault

@@ -281,7 +281,7 @@ async def test_the_end_of_the_service_is_told_to_those_who_wait() -> None:
             await tokens.token(LOGIN)
 
     async with trio.open_nursery() as asking, trio.open_nursery() as service:
-        asking.start_soon(ask, Tokens(service, Realm(never)))
+        asking.start_soon(ask, Tokens(service, Realm(never)))  # noqa: ASYNC111  # it is the service that ends first
         await wait_all_tasks_blocked()
         service.cancel_scope.cancel()
 
