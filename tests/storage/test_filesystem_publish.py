@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.blobstore import StoredObject
 from storage.digest import Digest, Hasher
 from storage.errors import Damaged, DigestMismatch, StorageFull, Unavailable, UploadUnknown
 from storage.filesystem import FilesystemStore
@@ -325,6 +326,7 @@ async def test_leftovers_of_a_killed_publish(place: Directory, store: Filesystem
 PUBLISHER = """
 import os, pathlib, sys, trio
 from storage.blocking import Pool
+from storage.blobstore import StoredObject
 from storage.digest import Digest, Hasher
 from storage.filesystem import FilesystemStore
 
@@ -367,3 +369,66 @@ async def test_killed_while_publishing(place: Directory, compression: str) -> No
             await store.remove(orphan.key)
     assert await objects_of(store) == acknowledged
     assert list((place.root / "blobs/partial").iterdir()) == []
+
+
+# --- adopted files --------------------------------------------------------------------------------------------------
+
+
+async def adopt(store: FilesystemStore, path: Path, content: bytes = LARGE) -> StoredObject:
+    """Make a local file an object."""
+    path.write_bytes(content)
+    return await store.adopt(path, Digest.of(content), len(content), staging_id="adopted")
+
+
+async def test_adopted_without_writing_again(
+    place: Directory, store: FilesystemStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file gets a second name and becomes read-only; it is synced before it has that name, the directory after."""
+    events, fsync = [], os.fsync
+
+    def record(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append((path.name, any(name.startswith("blobs/sha256") for name in place.files())))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    stored = await adopt(store, tmp_path / "whole")
+    assert (place.root / stored.key).samefile(tmp_path / "whole")
+    assert (tmp_path / "whole").stat().st_mode & 0o777 == 0o444
+    assert events[0] == ("whole", False)
+    assert events[-1] == (Path(stored.key).parent.name, True)
+    assert await drop(store, "adopted") == stored
+    assert place.files() == [stored.key]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM])
+async def test_adopted_without_hard_links(
+    place: Directory, store: FilesystemStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where the file lies on another file system, the object is a copy of its own."""
+    monkeypatch.setattr(os, "link", failing(number))
+    stored = await adopt(store, tmp_path / "whole")
+    assert not (place.root / stored.key).samefile(tmp_path / "whole")
+    assert await content_of(store, stored) == LARGE
+
+
+async def test_adopted_and_compressed(place: Directory, tmp_path: Path) -> None:
+    """A store that compresses compresses what it adopts, and leaves the file as it was."""
+    place.compression = "auto"
+    store = await place.open()
+    stored = await adopt(store, tmp_path / "whole", TEXT)
+    assert stored.encoding == "zstd"
+    assert (tmp_path / "whole").read_bytes() == TEXT
+    assert await content_of(store, stored) == TEXT
+
+
+async def test_adopted_file_that_cannot_be_synced(
+    place: Directory, store: FilesystemStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes whose fsync failed may be gone although a second fsync succeeds: the file loses its name."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.EIO))
+        with pytest.raises(Unavailable):
+            await adopt(store, tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+    assert place.files() == []

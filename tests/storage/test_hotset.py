@@ -1,6 +1,7 @@
 """The hot set as one process has it: room, trouble with the disk, and the upkeep."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from storage.blobstore import Span
 from storage.digest import Digest
 from storage.errors import Unavailable
 from storage.hotset import HotSet, UpkeepReport
-from storage.hotset_files import DAMAGED_MODE, Entry, GrowingFile
+from storage.hotset_files import DAMAGED_MODE, Entry, FileName, GrowingFile, named_files
 from storage.hotset_store import HotSetStore
 from storage.intake import Intakes
-from tests.storage.directory import open_descriptors, small_disk
+from tests.storage.directory import open_below, open_descriptors, small_disk
 from tests.storage.hotset_place import MIB, OddStore, hot_set
 from tests.storage.place import content_of, put
 from tests.storage.scene import Clock
@@ -236,3 +237,76 @@ async def test_trouble_with_the_directory(tmp_path: Path) -> None:
     (tmp_path / "hot").rename(tmp_path / "elsewhere")
     with pytest.raises(Unavailable):
         await hotset.upkeep()
+
+
+async def test_file_that_is_adopted(tmp_path: Path) -> None:
+    """A verified file gets a second name in the set, counted and synced as any, until it leaves."""
+    hotset = await hot_set(tmp_path / "hot")
+    path = tmp_path / "arrived"
+    path.write_bytes(CONTENT)
+    assert await hotset.adopt(entry("a"), path)
+    assert hotset._layout.kept_path(entry("a").name).samefile(path)
+    path.unlink()
+    assert await has(hotset, "a")
+    assert (await hotset.upkeep()).used_bytes == len(CONTENT)
+    await hotset.forget("a")
+    assert not await has(hotset, "a")
+
+
+@pytest.mark.parametrize("why", ["too large", "no room", "no links", "no file"])
+async def test_file_that_is_not_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    """What the set does not take, or cannot link, is not kept, takes no room, and is nobody's trouble."""
+    capacity = {"too large": len(CONTENT), "no room": 5 * len(CONTENT)}.get(why, 64 * MIB)
+    hotset = await hot_set(tmp_path / "hot", capacity_bytes=capacity, reserve_bytes=1 << 60 if why == "no room" else 0)
+    path = tmp_path / "arrived"
+    if why != "no file":
+        path.write_bytes(CONTENT)
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    with monkeypatch.context() as patch:
+        if why == "no links":
+            patch.setattr(os, "link", refuse)
+        assert not await hotset.adopt(entry("a"), path)
+    assert not await has(hotset, "a")
+    assert (await hotset.upkeep()).used_bytes == 0
+
+
+async def test_claim_that_fails_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trouble of the disk while a new file is claimed is no room, and leaves no descriptor and no lock."""
+
+    def fail(*_args: object, **_kwargs: object) -> bool:
+        raise OSError(5, "Input/output error")
+
+    hotset = await hot_set(tmp_path / "hot")
+    with monkeypatch.context() as patch:
+        patch.setattr(hotset._room, "take", fail)
+        assert await hotset.claim(entry("a")) is None
+        patch.setattr(GrowingFile, "give_up", fail)
+        assert await hotset.claim(entry("a")) is None
+    assert open_below(tmp_path) == []
+    await keep(hotset, "a")
+    assert await has(hotset, "a")
+
+
+async def test_check_lists_few_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is hashed next is found in the directory of its first digits, not by a walk over the whole set."""
+    clock = Clock()
+    hotset = await hot_set(tmp_path / "hot", clock=clock, recheck_s=10)
+    for number in range(40):
+        await keep(hotset, f"key-{number}", b"%d" % number)
+    await hotset.upkeep()
+    listed, seen = [], set()
+
+    def list_files(directory: Path) -> Iterator[tuple[Path, FileName]]:
+        listed.append(directory)
+        return named_files(directory)
+
+    monkeypatch.setattr("storage.hotset.named_files", list_files)
+    for _ in range(40):
+        found = await hotset.pool.run(hotset._next_kept)
+        assert found is not None
+        seen.add(found[0])
+    assert len(seen) == 40
+    assert len(listed) <= 2 * 40 + 1

@@ -96,3 +96,22 @@ async def test_bucket_that_lost_the_end(front: Front) -> None:
     await front.intakes.wait_idle()
     with pytest.raises(BlobUnknown):
         await front.scene.find(DIGEST)
+
+
+async def test_what_was_adopted_is_warm(front: Front, tmp_path: Path) -> None:
+    """A file from elsewhere that goes into the bucket stays in the hot set: the next pull costs the bucket nothing."""
+    other = bytes(reversed(DATA))
+    (tmp_path / "arrived").write_bytes(other)
+    content = front.scene.content
+    blob = await content.adopt(
+        tmp_path / "arrived", Digest.of(other), len(other), repository=front.scene.repository, image_names=["app"]
+    )
+    name = ObjectName.parse(blob.stored.key)
+    keys = front.place.keys()
+    assert (keys[name.blob], keys[name.marker]) == (len(other), 0)
+    (tmp_path / "arrived").unlink()
+    assert await front.scene.pull(Digest.of(other)) == other
+    assert front.intakes.statistics().source_bytes == 0
+    found = await front.scene.find(Digest.of(other))
+    async with content.open(found, Span(0, MIB)) as reader:
+        assert reader.file is not None

@@ -9,14 +9,14 @@ import trio
 
 from storage.blobstore import CHUNK_BYTES, OpenFile, Span
 from storage.digest import Digest, Hasher
-from storage.errors import Damaged
+from storage.errors import Damaged, Unavailable
 from storage.hotset_files import GrowingFile
 from storage.hotset_store import HotSetStore
 from storage.intake import Intakes
 from storage.intake_reading import FollowingReader, Verified
 from tests.storage.directory import open_descriptors
 from tests.storage.hotset_place import MIB, OddStore, hot_set
-from tests.storage.place import put
+from tests.storage.place import content_of, put
 
 CONTENT = bytes(range(253)) * 9000
 
@@ -134,3 +134,24 @@ async def test_late_joiner_of_a_whole_blob(store: HotSetStore) -> None:
         async with store.open(stored, Span(5, MIB)) as late:
             assert late.file is not None
             assert content_of_piece(late.file) == CONTENT[5:MIB]
+
+
+async def test_reader_alone_meets_an_error_of_another_family(
+    store: HotSetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that storage does not know fails the one reader, with its cause, and not the service."""
+    fill_the_disk(monkeypatch)
+    stored = await put(store, "one", CONTENT)
+    origin = store.origin
+    assert isinstance(origin, OddStore)
+
+    async def explode(position: int) -> None:
+        if len(origin.behaviour.opened) > 1 and position > MIB:
+            raise LookupError("a defect")
+
+    origin.behaviour.before_chunk = explode
+    with pytest.raises(Unavailable, match="LookupError") as caught:
+        await content_of(store, stored)
+    assert isinstance(caught.value.__cause__, LookupError)
+    origin.behaviour.before_chunk = None
+    assert await content_of(store, stored) == CONTENT

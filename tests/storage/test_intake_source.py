@@ -138,3 +138,21 @@ async def test_cancelled(autojump_clock: MockClock, *, breaks: bool) -> None:
     with trio.move_on_after(0.05) as scope:
         await deliver(source, WHOLE, wait)
     assert (scope.cancelled_caught, source.open, len(source.asked)) == (True, 0, 1)
+
+
+async def test_source_without_an_end() -> None:
+    """A source that goes on beyond the span is left at the first chunk that does, and none of that chunk is taken."""
+    source = Scripted((100, None))
+    with pytest.raises(Damaged, match="more than 50 bytes"):
+        await delivered(source, Span(0, 50))
+    got: list[bytes] = []
+
+    async def take(chunk: bytes) -> None:
+        got.append(chunk)
+        await trio.lowlevel.checkpoint()
+
+    source = Scripted((100, None))
+    with pytest.raises(Damaged):
+        await deliver(source, Span(0, 50), take)
+    assert b"".join(got) == CONTENT[:49]
+    assert source.open == 0

@@ -10,10 +10,11 @@ from storage import Database
 from storage.blobstore import Span, StoredObject
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, Damaged
+from storage.s3 import staging
 from storage.s3.keys import ObjectName, segment_key
 from storage.s3.store import S3Store
 from tests.servers.bucket_server import S3Server
-from tests.storage.place import LARGE, SMALL, content_of, objects_of, put
+from tests.storage.place import LARGE, SMALL, content_of, drop, objects_of, put
 from tests.storage.s3.bucket_contract import BucketContract
 from tests.storage.s3.bucket_place import BucketPlace, place_in
 from tests.storage.s3.buckets import settings_for
@@ -190,3 +191,16 @@ async def test_statements_about_itself(store: S3Store) -> None:
     stored: StoredObject = await put(store, "no-file", SMALL)
     async with store.open(stored, Span(0, 1)) as reader:
         assert reader.file is None
+
+
+async def test_adopted_in_parts(
+    place: BucketPlace, store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is too large for one PUT goes in parts, as if a client had sent it."""
+    monkeypatch.setattr(staging, "_LARGEST_PUT_BYTES", len(LARGE) - 1)
+    (tmp_path / "whole").write_bytes(LARGE)
+    stored = await store.adopt(tmp_path / "whole", Digest.of(LARGE), len(LARGE), staging_id="large")
+    assert await drop(store, "large") == stored
+    assert await content_of(store, stored) == LARGE
+    name = ObjectName.parse(stored.key)
+    assert place.keys() == {name.blob: len(LARGE), name.marker: 0}
