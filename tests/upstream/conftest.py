@@ -1,5 +1,6 @@
 """A gateway of two workers before scripted upstreams: what only one worker knows is seen to matter."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -37,3 +38,9 @@ def other() -> Iterator[ScriptedUpstream]:
 def authority() -> trustme.CA:
     """Who signs the certificates of upstreams that speak TLS."""
     return trustme.CA()
+
+
+@pytest.fixture
+def layer() -> bytes:
+    """The bytes of a layer that nobody has seen: what any repository holds is not asked for elsewhere."""
+    return os.urandom(100_000)

@@ -1,6 +1,7 @@
 """`sluice` with a resolver that changes its mind, to be run as a module: `rebind.test` leads somewhere else each time.
 
-The first look-up, and every other one after it, gives 127.0.0.1; those between give 127.0.0.2.
+Two look-ups give 127.0.0.1, the third one 127.0.0.2, and so on: whoever looks twice, to check and to connect, is led
+there sooner or later.
 """
 
 import itertools
@@ -10,7 +11,7 @@ from typing import Any, Final
 from gateway.cli import main
 
 NAME: Final = "rebind.test"
-_ADDRESSES: Final = itertools.cycle(("127.0.0.1", "127.0.0.2"))
+_ADDRESSES: Final = itertools.cycle(("127.0.0.1", "127.0.0.1", "127.0.0.2"))
 _system = socket.getaddrinfo
 
 

@@ -15,7 +15,6 @@ from tests.upstream.scripted import ScriptedUpstream
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
 
-LAYER = b"a layer that is here already" * 1000
 PULLS = 30
 ADDED_S = 0.1
 TAGS = 200
@@ -35,13 +34,13 @@ def pull_s(gateway: Served, paths: list[str], token: str) -> list[float]:
     return took
 
 
-def test_a_dead_upstream_slows_no_warm_pull(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_a_dead_upstream_slows_no_warm_pull(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """The median of pulls by a tag that is due for a look grows by no more than 100 ms when nobody answers there."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream, cache_ttl=0)
     token = gateway.token(f"repository:{place.name}/{name}:pull")
-    paths = [manifest_path(place, name, "latest"), blob_path(place, name, sha256(LAYER))]
+    paths = [manifest_path(place, name, "latest"), blob_path(place, name, sha256(layer))]
     pull_s(gateway, paths, token)
     alive_s = statistics.median(pull_s(gateway, paths, token))
 
@@ -84,10 +83,10 @@ def test_ten_thousand_pulls_cost_a_pull_for_each_tag(gateway: Served, upstream: 
     assert upstream.registry.counted_pulls <= TAGS
 
 
-def test_a_spent_budget_is_not_overdrawn(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_a_spent_budget_is_not_overdrawn(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """Below the reserve nothing is spent on what is cached; what is not is 429 with a time, and never 404."""
     name = image_name()
-    first = upstream.shelf.image(name, "latest", LAYER)
+    first = upstream.shelf.image(name, "latest", layer)
     upstream.registry.budget = Budget(limit=100, remaining=6)
     place = make_proxy(gateway, upstream, cache_ttl=0, budget_reserve=5)
     assert gateway.admin("GET", manifest_path(place, name, "latest")).body == first.manifest.content
@@ -101,10 +100,10 @@ def test_a_spent_budget_is_not_overdrawn(gateway: Served, upstream: ScriptedUpst
     assert upstream.registry.budget.remaining == 5
 
 
-def test_a_storm_of_429_is_not_answered_by_a_storm(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_a_storm_of_429_is_not_answered_by_a_storm(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """Until the time that the upstream named it is left alone, by all pulls of all clients together."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream, cache_ttl=0)
     path = manifest_path(place, name, "latest")
     assert gateway.admin("GET", path).status == 200

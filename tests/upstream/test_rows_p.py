@@ -6,6 +6,7 @@ Rows about what is cached are in `test_rows_p_cache.py`; single flight (P7) is i
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.upstream.script import (
     Endless,
     EndlessPages,
     Fault,
+    Kind,
     Other,
     Redirect,
     Says,
@@ -34,7 +36,6 @@ from tests.upstream.shelf import Manifest
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
 
-LAYER = b"a layer of somebody else's" * 4000
 USER, SECRET = "robot", "the-password-at-the-upstream"
 CREDENTIALS = [{"username": USER, "password": SECRET}]
 MIB = 1 << 20
@@ -74,11 +75,11 @@ REALMS: dict[str, Callable[[ScriptedUpstream, ScriptedUpstream], str]] = {
 
 @pytest.mark.parametrize("realm", REALMS)
 def test_p1_a_realm_elsewhere_gets_no_credentials(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, realm: str
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, other: ScriptedUpstream, realm: str
 ) -> None:
     """A challenge that names another place is no reason to log in there; the pull fails, and not with 404."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     other.registry.auth = upstream.registry.auth = Bearer({USER: SECRET}, realm=REALMS[realm](upstream, other))
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
 
@@ -89,10 +90,10 @@ def test_p1_a_realm_elsewhere_gets_no_credentials(
     assert SECRET not in reply.body.decode()
 
 
-def test_p1_a_realm_on_another_port_is_elsewhere(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_p1_a_realm_on_another_port_is_elsewhere(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """Another port of the upstream's own host is somebody else's, unless the settings trust it."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     with ScriptedUpstream() as issuer:
         auth = Bearer({USER: SECRET}, realm=f"{issuer.url}/token")
         upstream.registry.auth = issuer.registry.auth = auth
@@ -107,12 +108,12 @@ def test_p1_a_realm_on_another_port_is_elsewhere(gateway: Served, upstream: Scri
 
 
 def test_p1_credentials_stay_encrypted_on_the_way(
-    gateway: Served, authority: trustme.CA, upstream: ScriptedUpstream
+    gateway: Served, layer: bytes, authority: trustme.CA, upstream: ScriptedUpstream
 ) -> None:
     """An upstream with TLS cannot make us log in over plain http, not even on its own host."""
     name = image_name()
     with ScriptedUpstream(authority=authority) as private:
-        private.shelf.image(name, "latest", LAYER)
+        private.shelf.image(name, "latest", layer)
         upstream.registry.auth = private.registry.auth = Bearer({USER: SECRET}, realm=f"{upstream.url}/token")
         ca = authority.cert_pem.bytes().decode()
         place = make_proxy(gateway, private, credentials=CREDENTIALS, ca=ca)
@@ -124,54 +125,54 @@ def test_p1_credentials_stay_encrypted_on_the_way(
         assert in_time(lambda: ask(gateway, place, name), lambda reply: reply.status == 200).status == 200
 
 
-@pytest.mark.parametrize("auth", [Basic({USER: SECRET}), Bearer({USER: SECRET})], ids=["basic", "bearer"])
-@pytest.mark.parametrize(
-    "sent", [("manifests", 307), ("manifests", 301), ("blobs", 302), ("token", 307), ("tags", 308)]
-)
+SENT: list[tuple[Kind, int]] = [("manifests", 307), ("manifests", 301), ("blobs", 302), ("token", 307), ("tags", 308)]
+
+
+@pytest.mark.parametrize("kind_of", [Basic, Bearer])
+@pytest.mark.parametrize(("kind", "status"), SENT)
 def test_p1_a_redirect_takes_no_credentials_along(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, auth: Any, sent: Any
+    gateway: Served, upstream: ScriptedUpstream, *, kind_of: type[Basic] | type[Bearer], kind: Kind, status: int
 ) -> None:
     """Wherever the upstream sends us, neither password nor token goes to another origin."""
-    name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
-    other.shelf.image(name, "latest", LAYER)
-    upstream.registry.auth = auth
+    name, layer = image_name(), os.urandom(1000)
+    upstream.shelf.image(name, "latest", layer)
+    upstream.registry.auth = kind_of({USER: SECRET})
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
-    kind, status = sent
-    upstream.script(Redirect(lambda seen: other.url + seen.target, status), on(kind))
+    with ScriptedUpstream(upstream.shelf, host="127.0.0.2") as thief:
+        upstream.script(Redirect(lambda seen: thief.url + seen.target, status), on(kind))
 
-    replies = [
-        ask(gateway, place, name),
-        ask_blob(gateway, place, name, LAYER),
-        gateway.admin("GET", f"/v2/{place.name}/{name}/tags/list"),
-    ]
+        replies = [
+            ask(gateway, place, name),
+            ask_blob(gateway, place, name, layer),
+            gateway.admin("GET", f"/v2/{place.name}/{name}/tags/list"),
+        ]
 
-    assert {reply.status for reply in replies} <= {200, 502, 503}
-    assert leaked(other) == []
+        assert {reply.status for reply in replies} <= {200, 502, 503}
+        assert leaked(thief) == []
 
 
 def test_p1_blobs_come_from_a_store_that_refuses_credentials(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     """The redirect that every large registry answers with works, just because nothing goes along."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     upstream.registry.auth = Bearer({USER: SECRET})
     send_blobs_to(upstream, other)
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
 
     assert ask(gateway, place, name).status == 200
-    assert ask_blob(gateway, place, name, LAYER).body == LAYER
-    assert other.gets(sha256(LAYER)) == 1
+    assert ask_blob(gateway, place, name, layer).body == layer
+    assert other.gets(sha256(layer)) == 1
     assert leaked(other) == []
 
 
 def test_p1_a_page_of_tags_elsewhere_is_not_turned_to(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     """A Link to another host is not followed, at least not with what we are there."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     upstream.registry.auth = Basic({USER: SECRET})
     upstream.script(With({"Link": f'<{other.url}/v2/{name}/tags/list?last=a>; rel="next"'}), on("tags"))
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
@@ -202,12 +203,12 @@ def test_p1_urls_of_foreign_layers_are_never_dialled(
 
 
 def test_p1_credentials_do_not_move_with_the_address(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     """Whoever changes where a proxy leads does not get what was stored for the old place."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
-    other.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
+    other.shelf.image(name, "latest", layer)
     upstream.registry.auth = other.registry.auth = Basic({USER: SECRET})
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
     assert ask(gateway, place, name).status == 200
@@ -267,6 +268,10 @@ SPELLINGS = [
 ]
 
 
+REFUSED = ("private_networks", "http://HOST[:PORT]", "not known")
+"""Words of the reasons: a private address, what is no address, and a name that this machine does not have."""
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_p2_private_addresses_are_not_dialled(gateway: Served, upstream: ScriptedUpstream, spelling: str) -> None:
     """However it is written, an address that is not public is refused when entered or when connecting: 400 or 502."""
@@ -276,7 +281,8 @@ def test_p2_private_addresses_are_not_dialled(gateway: Served, upstream: Scripte
     made = gateway.api("POST", "/api/v1/repos", entry)
     if made.status == 201:
         reply = gateway.admin("GET", f"/v2/common/{entry['name']}/team/app/manifests/latest")
-        assert (reply.status, "private_networks" in reply.body.decode()) == (502, True), reply
+        assert reply.status == 502
+        assert any(reason in reply.json()["errors"][0]["message"] for reason in REFUSED), reply
     else:
         assert made.status in {400, 422}, made
 
@@ -297,42 +303,44 @@ TARGETS: dict[str, Callable[[ScriptedUpstream], str]] = {
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_p2_a_redirect_into_a_private_network_is_refused(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, target: str
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, other: ScriptedUpstream, target: str
 ) -> None:
     """Only the networks of the settings are dialled, also on the second hop of a chain, and nothing of it is served."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
-    other.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
+    other.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream, private_networks=["127.0.0.1/32"])
     assert ask(gateway, place, name).status == 200
     upstream.script(Redirect(lambda seen: f"{seen.path}?hop"), lambda seen: seen.kind == "blobs" and not seen.query)
     upstream.script(Redirect(lambda seen: TARGETS[target](other) + seen.path), lambda seen: "hop" in seen.query)
 
-    reply = ask_blob(gateway, place, name, LAYER)
+    reply = ask_blob(gateway, place, name, layer)
 
     assert reply.status == 502
-    assert LAYER[:20] not in reply.body
+    assert layer[:20] not in reply.body
     assert upstream.seen(lambda seen: "hop" in seen.query)
     assert other.connections == 0
 
 
-def test_p2_redirects_end(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_p2_redirects_end(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """A loop and a long chain are left after five hops."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream)
     assert ask(gateway, place, name).status == 200
     upstream.script(Redirect(lambda seen: f"{seen.target}?again"), on("blobs"))
 
-    assert ask_blob(gateway, place, name, LAYER).status == 502
+    assert ask_blob(gateway, place, name, layer).status == 502
     assert 2 <= len(upstream.seen(on("blobs", method="GET"))) <= 6 * 5  # each of a few tries begins anew
 
 
-def test_p2_a_name_that_changes_its_mind_gains_nothing(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_p2_a_name_that_changes_its_mind_gains_nothing(
+    tmp_path: Path, layer: bytes, upstream: ScriptedUpstream
+) -> None:
     """What is connected to is the address that was judged, whatever the name leads to a moment later."""
     names = [image_name() for _ in range(8)]
     for name in names:
-        upstream.shelf.image(name, "latest", LAYER)
+        upstream.shelf.image(name, "latest", layer)
     with (
         ScriptedUpstream(host="127.0.0.2", port=upstream.port) as trap,
         Served(tmp_path / "gateway", module=("tests.upstream.rebinding",)) as gateway,
@@ -343,8 +351,7 @@ def test_p2_a_name_that_changes_its_mind_gains_nothing(tmp_path: Path, upstream:
         statuses = [ask(gateway, place, name).status for name in names]
 
         assert trap.connections == 0
-    assert set(statuses) <= {200, 502}
-    assert 200 in statuses
+    assert {200, 502} == set(statuses)
     assert upstream.requests
 
 
@@ -358,10 +365,10 @@ DOCUMENTS: dict[str, tuple[Fault, Any]] = {
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_p11_documents_are_bounded(gateway: Served, upstream: ScriptedUpstream, document: str) -> None:
+def test_p11_documents_are_bounded(gateway: Served, layer: bytes, upstream: ScriptedUpstream, document: str) -> None:
     """What never ends, or is larger than any manifest may be, is left in time: 502, and no more than some MiB came."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     upstream.registry.auth = Bearer({USER: SECRET})
     place = make_proxy(gateway, upstream, credentials=CREDENTIALS)
     fault, kind = DOCUMENTS[document]
@@ -386,10 +393,10 @@ LISTS: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("listing", LISTS)
-def test_p11_lists_of_tags_are_bounded(gateway: Served, upstream: ScriptedUpstream, listing: str) -> None:
+def test_p11_lists_of_tags_are_bounded(gateway: Served, layer: bytes, upstream: ScriptedUpstream, listing: str) -> None:
     """A list that does not end is left after 1,000 pages or 100,000 names, and before a page is over some MiB."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream)
     upstream.script(LISTS[listing], on("tags"))
 
@@ -401,10 +408,10 @@ def test_p11_lists_of_tags_are_bounded(gateway: Served, upstream: ScriptedUpstre
     assert len(reply.body) < 16 * MIB
 
 
-def test_p11_referrers_are_bounded(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_p11_referrers_are_bounded(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """A hundred thousand referrers are not read to the end, and the image is served as ever."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream)
     entry = {**descriptor(b"{}", OCI_MANIFEST), "artifactType": "application/x-filler"}
     listing = json.dumps({"schemaVersion": 2, "manifests": [entry] * 100_000}).encode()

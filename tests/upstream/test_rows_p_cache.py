@@ -1,6 +1,8 @@
 """Security rows P3, P6 and P8 to P10: what is kept of an upstream is right, and stands when the upstream does not."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import trustme
 
 from tests.people import Place, change, make_place
 from tests.served import OCI_MANIFEST, Reply, Served, image_manifest, sha256
+from tests.servers.processes import wait_until
 from tests.upstream.login import Bearer
 from tests.upstream.proxied import blob_path, clear, image_name, in_time, make_proxy, make_virtual, manifest_path
 from tests.upstream.pulling import Client
@@ -31,8 +34,8 @@ from tests.upstream.scripted import ScriptedUpstream
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
 
-LAYER = b"a layer of somebody else's" * 4000
 OTHER_MANIFEST = image_manifest(b"{}", b"another layer")
+CREDENTIALS = [{"username": "robot", "password": "secret"}]
 TROUBLE = {429, 502, 503, 504}
 
 
@@ -62,11 +65,11 @@ WRONG: dict[str, Fault] = {
 @pytest.mark.parametrize("by", ["digest", "tag"])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_p3_a_wrong_manifest_is_neither_served_nor_kept(
-    gateway: Served, upstream: ScriptedUpstream, wrong: str, by: str
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, wrong: str, by: str
 ) -> None:
     """Bytes that do not have the digest asked for, or told by the upstream, end here; the next pull is good."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     reference = image.digest if by == "digest" else "latest"
     place = make_proxy(gateway, upstream)
     rule = upstream.script(WRONG[wrong], on("manifests", method="GET"))
@@ -82,10 +85,10 @@ def test_p3_a_wrong_manifest_is_neither_served_nor_kept(
     assert ask(gateway, place, name, sha256(OTHER_MANIFEST)).status == 404
 
 
-def test_p3_a_manifest_in_chunks_is_as_good(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_p3_a_manifest_in_chunks_is_as_good(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """What counts are the bytes, not how they are framed."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     upstream.script(Chunked(), on("manifests"))
     place = make_proxy(gateway, upstream)
 
@@ -111,11 +114,11 @@ def logged_out(upstream: ScriptedUpstream) -> None:
     auth = upstream.registry.auth
     assert isinstance(auth, Bearer)
     auth.forget()
-    auth.is_open = False
+    auth.users = {}
 
 
 OUTAGES: dict[str, tuple[Callable[[ScriptedUpstream], None], set[int]]] = {
-    "a storm of 429": (scripted(Busy(30)), {429}),
+    "a storm of 429": (scripted(Busy(2)), {429}),
     "a storm of 429 without a time": (scripted(Busy(None)), {429}),
     "500": (scripted(Says(500)), {502}),
     "503": (scripted(Says(503)), {502}),
@@ -129,15 +132,15 @@ OUTAGES: dict[str, tuple[Callable[[ScriptedUpstream], None], set[int]]] = {
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_p6_an_outage_is_no_absence(gateway: Served, upstream: ScriptedUpstream, outage: str) -> None:
+def test_p6_an_outage_is_no_absence(gateway: Served, layer: bytes, upstream: ScriptedUpstream, outage: str) -> None:
     """What is cached is served with a warning; what is not is 429, 502 or 504, with a time to come back, never 404."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
-    upstream.registry.auth = auth = Bearer(is_open=True)
-    place = make_proxy(gateway, upstream, cache_ttl=0)
+    image = upstream.shelf.image(name, "latest", layer)
+    upstream.registry.auth = auth = Bearer({"robot": "secret"})
+    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=CREDENTIALS)
     fresh = ask(gateway, place, name)
     assert (fresh.status, "warning" in fresh.headers) == (200, False)
-    assert ask_blob(gateway, place, name, LAYER).body == LAYER
+    assert ask_blob(gateway, place, name, layer).body == layer
     harm, statuses = OUTAGES[outage]
     harm(upstream)
     if outage == "the login is down":
@@ -152,22 +155,22 @@ def test_p6_an_outage_is_no_absence(gateway: Served, upstream: ScriptedUpstream,
     assert stale.headers["warning"].startswith("299")
     assert int(stale.headers["age"]) >= 0
     assert ask(gateway, place, name, image.digest).status == 200
-    assert ask_blob(gateway, place, name, LAYER).body == LAYER
+    assert ask_blob(gateway, place, name, layer).body == layer
     assert cold.status in statuses | {502}  # 502: by then it is left alone for a while
     assert not cold_blob.is_complete
     assert cold_blob.status in TROUBLE | {0, 200}  # a portal has a length for everything, and the wrong bytes
     assert cold.status != 429 or int(cold.headers["retry-after"]) > 0
     upstream.heal()
-    auth.is_open = True
+    auth.users = {"robot": "secret"}
     well = in_time(lambda: ask(gateway, place, name), lambda reply: "warning" not in reply.headers)
     assert (well.status, "warning" in well.headers) == (200, False)
 
 
-def test_p6_an_upstream_that_proves_nothing(gateway: Served, authority: trustme.CA) -> None:
+def test_p6_an_upstream_that_proves_nothing(gateway: Served, layer: bytes, authority: trustme.CA) -> None:
     """A certificate that nobody vouches for is an outage: 502 without a copy, and with one the copy."""
     name = image_name()
     with ScriptedUpstream(authority=authority) as upstream:
-        image = upstream.shelf.image(name, "latest", LAYER)
+        image = upstream.shelf.image(name, "latest", layer)
         place = make_proxy(gateway, upstream, cache_ttl=0)
         assert ask(gateway, place, name).status == 502
         assert upstream.requests == []
@@ -195,7 +198,7 @@ def test_p6_a_token_is_fetched_once_in_its_life(gateway: Served, upstream: Scrip
     upstream.registry.auth = auth = Bearer({"robot": "secret"})
     layers = [f"layer {number}".encode() * 100 for number in range(15)]
     upstream.shelf.image(name, "latest", *layers)
-    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=[{"username": "robot", "password": "secret"}])
+    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=CREDENTIALS)
 
     assert all(ask(gateway, place, name).status == 200 for _ in layers)
     assert all(ask_blob(gateway, place, name, layer).body == layer for layer in layers)
@@ -204,23 +207,31 @@ def test_p6_a_token_is_fetched_once_in_its_life(gateway: Served, upstream: Scrip
     assert all(login.is_accepted for login in auth.logins)
 
 
-def test_p8_what_another_image_needs_stays(gateway: Served, upstream: ScriptedUpstream) -> None:
+def files_of(gateway: Served, content: bytes) -> list[Path]:
+    """Where in its storage the gateway keeps these bytes."""
+    hexadecimal = sha256(content).partition(":")[2]
+    return [path for path in (gateway.data / "storages").rglob(f"*{hexadecimal[4:]}*") if path.is_file()]
+
+
+def test_p8_what_another_image_needs_stays(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """Clearing one image leaves the layers that it shared with another one, whose upstream is dead by now."""
     one, two = image_name(), image_name()
-    own = b"of the first alone" * 100
-    upstream.shelf.image(one, "latest", LAYER, own)
-    image = upstream.shelf.image(two, "latest", LAYER)
+    own = os.urandom(5000)
+    upstream.shelf.image(one, "latest", layer, own)
+    image = upstream.shelf.image(two, "latest", layer)
     place = make_proxy(gateway, upstream, cache_ttl=600)
     for name in (one, two):
         assert ask(gateway, place, name).status == 200
-        assert ask_blob(gateway, place, name, LAYER).body == LAYER
+        assert ask_blob(gateway, place, name, layer).body == layer
     assert ask_blob(gateway, place, one, own).body == own
+    # Published a moment after its first reader has it; what is still on its way when a cache is cleared comes in.
+    assert wait_until(lambda: bool(files_of(gateway, own) and files_of(gateway, layer)), 20)
 
     clear(gateway, place, one)
     upstream.refuse()
 
     assert ask(gateway, place, two).body == image.manifest.content
-    assert ask_blob(gateway, place, two, LAYER).body == LAYER
+    assert ask_blob(gateway, place, two, layer).body == layer
     assert ask(gateway, place, one).status in TROUBLE
     assert ask_blob(gateway, place, one, own).status in TROUBLE
 
@@ -228,14 +239,13 @@ def test_p8_what_another_image_needs_stays(gateway: Served, upstream: ScriptedUp
 @pytest.mark.parametrize("harm", ["removed", "emptied"])
 def test_p8_bytes_that_vanish_are_fetched_again(gateway: Served, upstream: ScriptedUpstream, harm: str) -> None:
     """A row whose bytes are gone behind its back never makes an empty 200: the blob comes again from the upstream."""
-    name, content = image_name(), f"{harm} behind its back".encode() * 3000
+    name, content = image_name(), os.urandom(70_000)
     upstream.shelf.image(name, "latest", content)
     place = make_proxy(gateway, upstream)
     assert ask(gateway, place, name).status == 200
     assert ask_blob(gateway, place, name, content).body == content
-    files = [path for path in (gateway.data / "blobs").rglob("*") if path.is_file() and path.read_bytes() == content]
-    assert files
-    for path in files:
+    assert wait_until(lambda: bool(files_of(gateway, content)), 20)  # it is published after its first reader has it
+    for path in files_of(gateway, content):
         path.chmod(0o600)
         path.unlink()
         if harm == "emptied":
@@ -256,11 +266,11 @@ def test_p8_bytes_that_vanish_are_fetched_again(gateway: Served, upstream: Scrip
 
 @pytest.mark.parametrize(("when_deleted", "status"), [("keep", 200), ("drop", 404)])
 def test_p9_what_the_upstream_has_deleted(
-    gateway: Served, upstream: ScriptedUpstream, when_deleted: str, status: int
+    gateway: Served, layer: bytes, upstream: ScriptedUpstream, when_deleted: str, status: int
 ) -> None:
     """Each repository's setting says whether a tag that the upstream deleted is served on or is gone."""
     name = image_name()
-    upstream.shelf.image(name, "latest", LAYER)
+    upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream, cache_ttl=0, when_deleted=when_deleted)
     assert ask(gateway, place, name).status == 200
 
@@ -279,26 +289,32 @@ FAILURES: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("failure", [*FAILURES, "dead"])
-@pytest.mark.parametrize("by", ["tag", "digest"])
 def test_p10_nobody_steps_in_for_a_member_that_fails(
-    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, failure: str, by: str
+    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream, failure: str
 ) -> None:
     """A public image of the same name is not served while the private member cannot say whether it has it."""
     name = image_name()
-    public = other.shelf.image(name, "latest", b"the public one's")
-    reference = "latest" if by == "tag" else public.digest
+    public = other.shelf.image(name, "latest", os.urandom(100))
     virtual = make_virtual(gateway, make_proxy(gateway, upstream), make_proxy(gateway, other))
     if failure == "dead":
         upstream.refuse()
     else:
         upstream.script(FAILURES[failure])
 
-    reply = ask(gateway, virtual, name, reference)
+    reply = ask(gateway, virtual, name)
 
     assert reply.status in TROUBLE
     assert public.digest not in str(reply.headers)
+    assert other.seen(on("manifests", method="GET")) == []
+    listing = gateway.admin("GET", f"/v2/{virtual.name}/{name}/tags/list")
+    assert listing.status in TROUBLE
+    absent = os.urandom(10)
+    assert ask(gateway, virtual, name, sha256(absent)).status in TROUBLE
+    assert ask_blob(gateway, virtual, name, absent).status in TROUBLE
+    by_digest = ask(gateway, virtual, name, public.digest)  # nothing else can have it: nobody steps in for anybody
+    assert by_digest.status in TROUBLE or by_digest.body == public.manifest.content
     upstream.heal()
-    served = in_time(lambda: ask(gateway, virtual, name, reference), lambda reply: reply.status == 200)
+    served = in_time(lambda: ask(gateway, virtual, name), lambda reply: reply.status == 200)
     assert served.body == public.manifest.content  # it can say by now: it does not have it
 
 
@@ -329,10 +345,10 @@ def test_p10_unless_the_setting_says_otherwise(
     assert ask(gateway, virtual, name).body == public.manifest.content
 
 
-def test_p10_a_place_for_pushes_is_named(gateway: Served, upstream: ScriptedUpstream) -> None:
+def test_p10_a_place_for_pushes_is_named(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """A proxy takes no pushes, no uploads and no deletions, not even from the first administrator: 405."""
     name = image_name()
-    image = upstream.shelf.image(name, "latest", LAYER)
+    image = upstream.shelf.image(name, "latest", layer)
     place = make_proxy(gateway, upstream)
     assert ask(gateway, place, name).status == 200
     base = f"/v2/{place.name}/{name}"
@@ -343,7 +359,7 @@ def test_p10_a_place_for_pushes_is_named(gateway: Served, upstream: ScriptedUpst
         gateway.admin("PUT", f"{base}/manifests/latest", image.manifest.content, typed),
         gateway.admin("DELETE", f"{base}/manifests/latest"),
         gateway.admin("DELETE", f"{base}/manifests/{image.digest}"),
-        gateway.admin("DELETE", f"{base}/blobs/{sha256(LAYER)}"),
+        gateway.admin("DELETE", f"{base}/blobs/{sha256(layer)}"),
     ]
 
     assert [(reply.status, reply.codes()) for reply in replies] == [(405, ["UNSUPPORTED"])] * 5
