@@ -24,7 +24,7 @@ _OURS: Final = frozenset({"sluice-proxy", "sluice-proxy-2-workers"})
 
 @dataclass(frozen=True, slots=True)
 class Stampede:
-    """`clients` GETs of one blob at once, a new one each round."""
+    """`clients` GETs of one blob, a new one each round, begun within the first half of one direct download."""
 
     name: str
     clients: int
@@ -39,8 +39,8 @@ class Stampede:
     def summary(self) -> str:
         """With its numbers."""
         return (
-            f"GET of a blob of {self.size_bytes // MIB} MiB by {self.clients} clients at once from a proxy that does "
-            "not have it"
+            f"GET of a blob of {self.size_bytes // MIB} MiB by {self.clients} clients, one after the other within the "
+            "first half of its download, from a proxy that does not have it"
         )
 
     @property
@@ -61,7 +61,8 @@ class Stampede:
         direct_job = repeat(stand, [direct_shot], connections=1, requests=1, warm_s=0)
         direct = stand.drive(replace(direct_job, endpoint=server.upstream.endpoint))
         since = server.mark()
-        crowd = self._pull(stand, layer, clients=self.clients)
+        half_s = direct.whole.max_ms / 2000 if direct.whole else 0.0
+        crowd = self._pull(stand, layer, clients=self.clients, spread_s=half_s)
         asked = server.asked(since)
         extra: dict[str, float] = {
             "clients": self.clients,
@@ -75,12 +76,12 @@ class Stampede:
             extra["rss_growth_bytes"] = crowd.server_rss_bytes - direct.server_rss_bytes
         return replace(crowd, errors=crowd.errors + direct.errors, extra={**crowd.extra, **extra})
 
-    def _pull(self, stand: Stand, layer: Layer, *, clients: int) -> Outcome:
+    def _pull(self, stand: Stand, layer: Layer, *, clients: int, spread_s: float = 0.0) -> Outcome:
         name = stand.server.name(_IMAGE)
         stand.server.put_blob(name, layer)
         path = f"/v2/{name}/blobs/{layer.digest}"
         shot = Shot(path, 200, layer.size_bytes, headers=authorized(stand, name), digest=layer.digest)
-        return stand.drive(repeat(stand, [shot], connections=clients, requests=clients, warm_s=0))
+        return stand.drive(repeat(stand, [shot], connections=clients, requests=clients, warm_s=0, spread_s=spread_s))
 
 
 def cases(scale: Scale) -> tuple[Case, ...]:

@@ -16,7 +16,7 @@ from bench.content import MIB, Blob, Document
 from bench.peers.upstream import Asked, Upstream
 from bench.processes import ProcessTree
 
-UPSTREAM_BYTES_PER_S: Final = 32 * MIB
+UPSTREAM_BYTES_PER_S: Final = 16 * MIB
 """What each connection to the upstream gets: an upstream is far away. At the speed of loopback the load itself would
 decide when the last of hundreds of clients has its last byte."""
 _REPOSITORY: Final = "mirror"

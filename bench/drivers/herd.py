@@ -5,10 +5,13 @@ waits for the set, and each turn works off what is ready with plain calls. Plain
 else comes counts as an error.
 """
 
+import math
 import re
 import select
 import socket
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -66,6 +69,26 @@ def _closed() -> socket.socket:
     return never
 
 
+class _Latecomers:
+    """The members that have not begun yet."""
+
+    def __init__(self, members: Sequence[_Member], spread_s: float) -> None:
+        now = trio.current_time()
+        step_s = spread_s / len(members)
+        self._waiting = deque((now + number * step_s, member) for number, member in enumerate(members))
+
+    @property
+    def pause_s(self) -> float:
+        """Until the next one begins."""
+        return max(0.0, self._waiting[0][0] - trio.current_time()) if self._waiting else math.inf
+
+    def fire(self, begin: Callable[[_Member], None]) -> bool:
+        """Let those begin whose time has come; whether others are left."""
+        while self._waiting and self._waiting[0][0] <= trio.current_time():
+            begin(self._waiting.popleft()[1])
+        return bool(self._waiting)
+
+
 class Herd:
     """`connections` clients in step with what the server gives. `with Herd(...) as herd:`; used by one task."""
 
@@ -101,20 +124,23 @@ class Herd:
             raise_for_socket(member.socket)
             self._connected(member)
 
-    async def run(self, shots: Shots) -> None:
-        """Fire until there are no more shots and all answers are there. Counts and records into the load."""
+    async def run(self, shots: Shots, *, spread_s: float = 0.0) -> None:
+        """Fire until there are no more shots and all answers are there. Counts and records into the load.
+
+        `spread_s`: the members begin one after the other, evenly within this time, instead of all at once.
+        """
         self._shots = shots
         self._first_byte = self._load.samples("first_byte")
         self._whole = self._load.samples("whole")
         self._answers = self._bytes = 0
-        for member in self._members:
-            self._fire(member)
+        late = _Latecomers(self._members, spread_s)
         turns = 0
-        while self._busy:
+        while late.fire(self._fire) or self._busy:
             events = self._epoll.poll(0)
             turns += 1
             if not events:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                with trio.move_on_after(late.pause_s):
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
             elif turns % _TURNS == 0:
                 await trio.lowlevel.checkpoint()
             for descriptor, _ in events:

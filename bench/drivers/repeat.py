@@ -48,10 +48,12 @@ async def drive(
     requests: int | None = None,
     reconnect: bool = False,
     warm_s: float = 0.2,
+    spread_s: float = 0.0,
 ) -> None:
     """Fire for `seconds`, or `requests` times (once through the shots where neither is given).
 
     `reconnect`: a connection of its own for every request, with `Connection: close`, as docker 20.10 does.
+    `spread_s`: plain HTTP only; the connections begin one after the other, evenly within this time.
     `warm_s`: how long it goes on before the measurement; 0 also leaves out the check of answers (cold cases).
     Counted moved bytes are those of bodies received.
     """
@@ -65,7 +67,7 @@ async def drive(
             if warm_s:
                 await herd.run(_magazine(load, loaded, warm_s, None))
             await load.ready()
-            await herd.run(_magazine(load, loaded, seconds, count))
+            await herd.run(_magazine(load, loaded, seconds, count), spread_s=spread_s)
     else:
         if warm_s:
             await _callers(load, _magazine(load, loaded, warm_s, None), connections, reconnect=reconnect)

@@ -95,6 +95,31 @@ async def test_each_request_may_have_a_connection_of_its_own() -> None:
     assert all(b"Connection: close\r\n" in head for _, head in served)
 
 
+async def test_members_may_begin_one_after_the_other() -> None:
+    """The first at once, and no two before their time: a crowd seldom comes in one moment."""
+    begun: list[float] = []
+    all_here = trio.Event()
+
+    async def note(stream: trio.SocketStream) -> None:
+        pending = bytearray()
+        while await head_of(stream, pending) is not None:
+            begun.append(trio.current_time())
+            if len(begun) == 4:
+                all_here.set()
+            await all_here.wait()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    async with serving(note) as endpoint:
+        load = Load(endpoint)
+        with Herd(load, 4, reconnect=False) as herd:
+            await herd.connect()
+            start = trio.current_time()
+            await herd.run(Limited(4, SMALL), spread_s=0.2)
+
+    assert len(begun) == 4
+    assert [at - start >= number * 0.05 for number, at in enumerate(begun)] == [True] * 4
+
+
 @pytest.mark.parametrize(
     "answer",
     [
