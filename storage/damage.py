@@ -100,6 +100,7 @@ class DamageReports:
         self._clock = clock
         self._put_aside_at: deque[float] = deque(maxlen=MOST_PER_HOUR)
         self._is_full = False
+        self._looking: set[str] = set()  # keys; each may come to be put aside
         self.doubted = 0
         """Reports that turned out to be wrong: something between the store and here had changed the bytes."""
         self.confirmed = 0
@@ -107,7 +108,7 @@ class DamageReports:
         """Reports that were not looked at, as there had been too many."""
 
     async def __call__(self, stored: StoredObject) -> bool:
-        """Look again, and put aside what is damaged; whether it was.
+        """Look again, and put aside what is damaged; whether it was. Does nothing while the same object is looked at.
 
         Raises `Unavailable`: nothing was changed then, or the mark only, and whoever reads the blob next reports it.
         """
@@ -115,9 +116,19 @@ class DamageReports:
         blob = await self._database.read(blobs.find, storage_id, stored.digest)
         if blob is None or blob.stored.key != stored.key or blob.damaged_at is not None:
             return False
+        if stored.key in self._looking:
+            return False
         if not self._may_put_aside():
             self.withheld += 1
             return False
+        self._looking.add(stored.key)
+        try:
+            return await self._look(blob)
+        finally:
+            self._looking.remove(stored.key)
+
+    async def _look(self, blob: BlobRecord) -> bool:
+        stored = blob.stored
         try:
             detail = await judge(self._origin, stored)
         except BlobUnknown:  # being removed, or lost: fsck can tell
@@ -135,9 +146,9 @@ class DamageReports:
         return True
 
     def _may_put_aside(self) -> bool:
-        times = self._put_aside_at
-        was_full = self._is_full
-        self._is_full = len(times) == MOST_PER_HOUR and 0 <= self._clock() - times[0] < _HOUR_S
+        now, was_full = self._clock(), self._is_full
+        lately = sum(0 <= now - at < _HOUR_S for at in self._put_aside_at)
+        self._is_full = lately == MOST_PER_HOUR
         if self._is_full and not was_full and self._tell_too_many is not None:
             self._tell_too_many()
-        return not self._is_full
+        return lately + len(self._looking) < MOST_PER_HOUR

@@ -19,7 +19,7 @@ from storage.content import Content
 from storage.database import Database
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, Damaged, Unavailable
-from storage.metadata import garbage
+from storage.metadata import blobs, garbage
 from storage.records import BlobRecord
 
 _ROWS: Final = 200
@@ -158,15 +158,15 @@ class Fsck:
         for storage_id, blob_ids in census.doubtful.items():
             unmounted = _is_most(len(blob_ids), census.rows[storage_id])
             for blob_id in blob_ids:
-                rows = await self._database.survey(garbage.every_blob, after=blob_id - 1, limit=1)
-                if not rows or rows[0].id != blob_id or rows[0].damaged_at is not None:
+                blob = await self._database.read(blobs.get, blob_id)
+                if blob is None or blob.damaged_at is not None:
                     continue  # removed meanwhile, or judged by another
-                verdict = await self._judge(rows[0])
+                verdict = await self._judge(blob)
                 if verdict is None:
                     continue
                 if unmounted:
                     verdict = _Verdict(verdict.kind, f"{verdict.detail}; {_UNMOUNTED}", is_withheld=True)
-                finding = await self._bad(rows[0], verdict)
+                finding = await self._bad(blob, verdict)
                 if finding is not None:
                     yield finding
 
@@ -210,8 +210,8 @@ class Fsck:
         return hasher.digest()
 
     async def _bad(self, blob: BlobRecord, verdict: _Verdict) -> Finding | None:
-        current = await self._database.survey(garbage.every_blob, after=blob.id - 1, limit=1)
-        if not current or current[0].stored.key != blob.stored.key or current[0].damaged_at != blob.damaged_at:
+        current = await self._database.read(blobs.get, blob.id)
+        if current is None or current.stored.key != blob.stored.key or current.damaged_at != blob.damaged_at:
             return None  # removed or healed while we read it
         repair = self._repair and not verdict.is_withheld
         finding = await self._finding(blob, verdict.kind, verdict.detail, repaired=repair)

@@ -249,8 +249,7 @@ class BlobMover:
             return False
 
     async def _current(self, blob: BlobRecord) -> BlobRecord | None:
-        rows = await self._source.database.survey(garbage.every_blob, after=blob.id - 1, limit=1)
-        return rows[0] if rows and rows[0].id == blob.id else None
+        return await self._source.database.read(blobs.get, blob.id)
 
     async def _lose(self, blob: BlobRecord, detail: str) -> None:
         if blob.id in self.lost:

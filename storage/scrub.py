@@ -21,12 +21,14 @@ from storage.content import Content
 from storage.damage import FoundDamage, judge, set_aside
 from storage.database import Database
 from storage.errors import BlobUnknown, StorageError, Unavailable
-from storage.metadata import garbage, verification
+from storage.metadata import blobs, garbage, verification
 from storage.records import BlobRecord
 
 _PAGE: Final = 100
 _NOTED_BYTES: Final = 64 * 1024 * 1024
 """Verified before it is written down; what a stopped run may do again."""
+_CATCH_UP_S: Final = 1.0
+"""Of time in which it did not read, so much is made up for; or a long pause would be followed by a burst."""
 _TROUBLES: Final = 10
 """Blobs that are missing or cannot be read, after which a run ends: then more likely the store is in trouble."""
 
@@ -73,7 +75,7 @@ class Scrub:
         self._settings = settings or ScrubSettings()
         self._clock = clock
         self._good: list[BlobRecord] = []
-        self._began = 0.0
+        self._free_at = 0.0  # when what was read is paid for
         self._share_bytes = 0
         self.report = ScrubReport()
         """Of the run that is on, or of the last one; grows while it runs."""
@@ -84,7 +86,7 @@ class Scrub:
         Cancelling it loses at most what was not written down yet, and nothing is left half done.
         """
         self.report = ScrubReport()
-        self._began, self._share_bytes = trio.current_time(), 0
+        self._free_at, self._share_bytes = trio.current_time(), 0
         since = self._now() - self._settings.period_s
         every, done = await self._database.survey(verification.totals, since=since)
         due = math.ceil(every * self._settings.period_s / self._settings.cycle_s) - done
@@ -133,12 +135,14 @@ class Scrub:
 
     async def _pace(self, size_bytes: int) -> None:
         self.report.read_bytes += size_bytes
-        await trio.sleep_until(self._began + self.report.read_bytes / self._settings.bytes_per_s)
+        now = trio.current_time()
+        self._free_at = max(self._free_at, now - _CATCH_UP_S) + size_bytes / self._settings.bytes_per_s
+        await trio.sleep_until(self._free_at)
 
     async def _is_current(self, blob: BlobRecord) -> bool:
         """Whether the row still is as it was: else the object was rightly removed meanwhile."""
-        rows = await self._database.survey(garbage.every_blob, after=blob.id - 1, limit=1)
-        return bool(rows) and rows[0].stored.key == blob.stored.key and rows[0].damaged_at is None
+        current = await self._database.read(blobs.get, blob.id)
+        return current is not None and current.stored.key == blob.stored.key and current.damaged_at is None
 
     async def _damaged(self, blob: BlobRecord, detail: str) -> None:
         images = await self._database.survey(garbage.images_of, blob.id)

@@ -19,7 +19,7 @@ from storage.metadata import pulls
 MAX_TIMES: Final = 10_000
 """Manifests whose pulls wait to be written; about 3 MiB. More of them within one flush interval are not noted."""
 # Rows per transaction: some milliseconds of the one write lock.
-_BATCH: Final = 200
+_BATCH: Final = 100
 
 
 class Kind(StrEnum):

@@ -32,6 +32,7 @@ COLUMNS = (
 _BY_DIGEST = sa.select(*COLUMNS).where(
     blobs.c.storage_id == bindparam("storage_id"), blobs.c.digest == bindparam("digest")
 )
+_GET = sa.select(*COLUMNS).where(blobs.c.id == bindparam("blob_id"))
 _BY_DIGEST_LOCKED = _BY_DIGEST.with_for_update()
 _LINKED = (
     sa.select(*COLUMNS, links.c.linked_at)
@@ -108,6 +109,12 @@ def record(row: Sequence[Any]) -> BlobRecord:
 def find(tx: Connection, storage_id: int, digest: Digest) -> BlobRecord | None:
     """The stored copy under its sha256, whatever its state."""
     row = tx.execute(_BY_DIGEST, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
+    return record(row) if row else None
+
+
+def get(tx: Connection, blob_id: int) -> BlobRecord | None:
+    """The stored copy of that id, whatever its state."""
+    row = tx.execute(_GET, {"blob_id": blob_id}).one_or_none()
     return record(row) if row else None
 
 

@@ -9,11 +9,7 @@ _BY_NAME = leases.c.name == bindparam("lease")
 _HELD_BY = leases.c.holder == bindparam("by")
 _FIND = sa.select(leases.c.holder, leases.c.expires_at).where(_BY_NAME)
 _INSERT = sa.insert(leases)
-_TAKE = (
-    sa.update(leases)
-    .where(_BY_NAME, _HELD_BY | (leases.c.expires_at <= bindparam("now")) | (leases.c.expires_at > bindparam("wrong")))
-    .values(holder=bindparam("by"), expires_at=bindparam("until"))
-)
+_TAKE = sa.update(leases).where(_BY_NAME).values(holder=bindparam("by"), expires_at=bindparam("until"))
 _RENEW = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=bindparam("until"))
 _RELEASE = sa.update(leases).where(_BY_NAME, _HELD_BY).values(expires_at=0)
 _DROP = sa.delete(leases).where(_BY_NAME, _HELD_BY)
@@ -24,7 +20,11 @@ _LAST_RUN_AT = sa.select(leases.c.last_run_at).where(_BY_NAME)
 
 
 def is_free(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
-    """Whether `take` would give it just now."""
+    """Whether `take` would give it just now.
+
+    An end more than two lifetimes ahead was written by a wrong clock and holds nobody off: one is the lease's own, one
+    is for clocks that differ a little and a `now` that has waited for the write lock.
+    """
     found = tx.execute(_FIND, {"lease": name}).one_or_none()
     return found is None or found.holder == holder or not now < found.expires_at <= now + 2 * lifetime_s
 
@@ -32,19 +32,14 @@ def is_free(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int
 def take(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:
     """Hold the lease until `now + lifetime_s`; False if another holds it. Taking one's own again renews it.
 
-    An end more than two lifetimes ahead was written by a wrong clock and holds nobody off: one is the lease's own, one
-    is for clocks that differ a little and a `now` that has waited for the write lock.
+    In a transaction, whose writers take turns: what is free stays so until it is taken.
     """
+    if not is_free(tx, name, holder=holder, now=now, lifetime_s=lifetime_s):
+        return False
     until = now + lifetime_s
-    if tx.execute(_FIND, {"lease": name}).one_or_none() is None:
+    if tx.execute(_TAKE, {"lease": name, "by": holder, "until": until}).rowcount == 0:
         tx.execute(_INSERT, {"name": name, "holder": holder, "expires_at": until})
-        return True
-    return (
-        tx.execute(
-            _TAKE, {"lease": name, "by": holder, "now": now, "until": until, "wrong": until + lifetime_s}
-        ).rowcount
-        > 0
-    )
+    return True
 
 
 def renew(tx: Connection, name: str, *, holder: str, now: int, lifetime_s: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from storage import (
     BlobUnknown,
@@ -137,19 +138,62 @@ async def test_reported_twice(front: Front) -> None:
     assert len(front.told) == 1
 
 
+async def test_reported_by_many_at_once(front: Front) -> None:
+    """While one looks at an object the others leave it alone: it is read once more, not once per reader."""
+    row = await front.row()
+    front.origin.behaviour.flips = {5}
+    looks = 0
+
+    async def count(position: int) -> None:
+        nonlocal looks
+        looks += position == 0
+        await trio.testing.wait_all_tasks_blocked()
+
+    front.origin.behaviour.before_chunk = count
+    answers: list[bool] = []
+
+    async def report() -> None:
+        answers.append(await front.reports(row.stored))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(report)
+    assert (looks, sorted(answers)) == (1, [False] * 4 + [True])
+
+
+async def test_reports_of_many_objects_at_once_stay_within_the_bound(front: Front) -> None:
+    """Those that are being looked at count as well: together they put aside no more than may be in an hour."""
+    front.origin.behaviour.flips = {5}
+    rows = await pushed(front, MOST_PER_HOUR + 3)
+
+    async def yield_first(_position: int) -> None:
+        await trio.testing.wait_all_tasks_blocked()
+
+    front.origin.behaviour.before_chunk = yield_first
+    async with trio.open_nursery() as nursery:
+        for row in rows:
+            nursery.start_soon(front.reports, row.stored)
+    assert (front.reports.confirmed, front.reports.withheld) == (MOST_PER_HOUR, 3)
+
+
+async def pushed(front: Front, count: int) -> list[BlobRecord]:
+    """So many blobs that were pushed."""
+    rows = []
+    for number in range(count):
+        content = number.to_bytes(4) + DATA
+        await front.scene.push(content)
+        row = await front.scene.database.read(blobs.find, front.scene.content.storage_id("main"), Digest.of(content))
+        assert row is not None
+        rows.append(row)
+    return rows
+
+
 async def test_a_machine_that_reads_everything_wrongly(front: Front) -> None:
     """It puts aside only so many objects an hour and says so once; what it then reports is neither read nor changed."""
     front.origin.behaviour.flips = {5}
     alarms: list[int] = []
     front.reports._tell_too_many = lambda: alarms.append(front.reports.confirmed)
-    rows = []
-    for number in range(MOST_PER_HOUR + 2):
-        content = number.to_bytes(4) + DATA
-        await front.scene.push(content)
-        storage_id = front.scene.content.storage_id("main")
-        row = await front.scene.database.read(blobs.find, storage_id, Digest.of(content))
-        assert row is not None
-        rows.append(row)
+    rows = await pushed(front, MOST_PER_HOUR + 2)
 
     put_aside = [await front.reports(row.stored) for row in rows]
 

@@ -97,6 +97,21 @@ async def test_rate(scene: Scene, autojump_clock: MockClock) -> None:
     assert trio.current_time() - began == pytest.approx(60, rel=0.01)
 
 
+async def test_no_burst_after_a_pause(scene: Scene, store: OddStore, autojump_clock: MockClock) -> None:
+    """A store that did not answer for long is not read the faster for it afterwards."""
+    first_chunks: list[float] = []
+
+    async def wait_once(_position: int) -> None:
+        if not first_chunks:
+            await trio.sleep(100)
+        first_chunks.append(trio.current_time())
+
+    store.behaviour.before_chunk = wait_once
+    began = trio.current_time()
+    await scrub_of(scene, cycle_days=1, bytes_per_s=SIZE // 10).run()
+    assert 158 < trio.current_time() - began < 161
+
+
 async def test_damaged_blob(scene: Scene, store: OddStore) -> None:
     """It is marked, put aside and reported; the next push heals it, and the others are verified."""
     store.behaviour.flips = {SIZE - 1}

@@ -195,3 +195,19 @@ async def test_touch(database: Database) -> None:
         assert blobs.linked(tx, second.id, digest("b")) is None
 
     await database.transaction(act)
+
+
+async def test_a_blob_by_its_id(database: Database) -> None:
+    """Whatever its state; no other one for an id that there is not."""
+
+    def act(tx: Transaction) -> None:
+        place = image(tx)
+        first, second = blob(tx, "first"), blob(tx, "second", place)
+        found = blobs.get(tx, second)
+        assert found == blobs.find(tx, 1, digest("second"))
+        garbage.condemn(tx, [first], now=NOW)
+        assert blobs.get(tx, first) == blobs.find(tx, 1, digest("first"))
+        assert blobs.get(tx, second + 1) is None
+        assert blobs.get(tx, first - 1) is None
+
+    await database.transaction(act)
