@@ -1,8 +1,9 @@
 """Questions to an upstream with several addresses and credentials: in which order, and what a status means.
 
-For each address in turn: the credential with most left of its budget, the next one after a 429; the next address after
-trouble (`UpstreamFailed`, `UpstreamSlow`, `UpstreamBusy`). What an upstream says plainly (200, 404, 401, 403) is
-believed, whichever address says it. Knows neither manifests nor lists.
+For each address in turn: the credential with most left of its budget, the next one after a 429 or when it is rejected;
+the next address after trouble (`UpstreamFailed`, `UpstreamSlow`, `UpstreamBusy`). What an address has is taken from
+whichever has it; but that it has not (404, 401, 403) is believed of the first address only: mirrors are often
+incomplete, and an outage must not turn into "not found". Knows neither manifests nor lists.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -16,7 +17,9 @@ from gateway.upstream import naming
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.budget import Budget, read_retry_after
 from gateway.upstream.errors import (
+    CredentialsRejected,
     UpstreamBusy,
+    UpstreamDenied,
     UpstreamError,
     UpstreamFailed,
     UpstreamRefused,
@@ -93,13 +96,19 @@ class Questions:
     async def in_turn(
         self, attempt: Callable[[Endpoint], Awaitable[T]], endpoints: Sequence[Endpoint] | None = None
     ) -> T:
-        """What `attempt` makes of the first address that is not in trouble. Raises `UpstreamError`: the first one."""
+        """What `attempt` makes of the first address that is not in trouble. Raises `UpstreamError`: the first trouble.
+
+        `endpoints`: all of them in another order.
+        """
         first: UpstreamError | None = None
         for endpoint in self.endpoints if endpoints is None else endpoints:
             try:
                 return await attempt(endpoint)
             except (UpstreamFailed, UpstreamSlow, UpstreamBusy) as error:
                 first = first or error
+            except (UpstreamUnknown, UpstreamDenied):
+                if endpoint is self.endpoints[0]:
+                    raise
         raise first or UpstreamFailed("the repository's settings name no address of its upstream")
 
     async def ask(self, question: Question, endpoint: Endpoint) -> Answer:
@@ -151,7 +160,7 @@ class Questions:
             try:
                 with endpoint.breaker.question():
                     return await attempt(account)
-            except UpstreamBusy as error:
+            except (UpstreamBusy, CredentialsRejected) as error:
                 refused.add(account)
                 if len(refused) == len(endpoint.budgets):
                     raise error from None

@@ -17,7 +17,7 @@ from math import ceil
 from typing import Final
 
 from gateway.upstream.answers import AddressStatus, BreakerState
-from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamSlow
+from gateway.upstream.errors import CredentialsRejected, UpstreamError, UpstreamFailed, UpstreamSlow
 
 TROUBLES: Final = 5
 WITHIN_S: Final = 30.0
@@ -61,6 +61,9 @@ class Breaker:
         probes = self._admit()
         try:
             yield
+        except CredentialsRejected:
+            self._answered()
+            raise
         except (UpstreamFailed, UpstreamSlow) as error:
             self._in_vain(error)
             raise

@@ -28,6 +28,13 @@ class UpstreamFailed(UpstreamError):
     """The upstream cannot be reached, answers 5xx, or what it says is no registry's answer: 502. A retry may help."""
 
 
+class CredentialsRejected(UpstreamFailed):
+    """It does not know our name and password, or token: 502. Another credential may do; these have to be entered anew.
+
+    Never "denied": that would be "not found" for clients, although only we are at fault.
+    """
+
+
 class UpstreamSlow(UpstreamError):
     """The upstream took too long: 504. A retry may help."""
 

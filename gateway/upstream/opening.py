@@ -18,7 +18,7 @@ import trio
 from cachetools import LRUCache
 
 from gateway.logs import get_logger
-from gateway.upstream.answers import BudgetState
+from gateway.upstream.answers import BudgetState, UpstreamStatus
 from gateway.upstream.asking import Endpoint, Questions
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.budget import Budget
@@ -26,9 +26,8 @@ from gateway.upstream.http import Credential, UpstreamHttp
 from gateway.upstream.naming import Place
 from gateway.upstream.registry import UpstreamRegistry
 from gateway.upstream.settings import UpstreamSettings, upstream_of
-from storage import Database, Pool, RepositoryRecord, StorageError, Transaction
+from storage import BudgetRecord, Database, Pool, RepositoryRecord, StorageError, Transaction
 from storage.metadata import upstreams as rows
-from storage.records import BudgetRecord
 
 Unseal = Callable[[bytes, int, int], Credential]
 """Opens what is sealed for a repository's id and a position."""
@@ -107,6 +106,10 @@ class Upstreams:
         """Of all upstreams that were asked of late; for metrics."""
         return [budget.state for budget in self._budgets.values()]
 
+    def statuses(self) -> dict[int, UpstreamStatus]:
+        """Of the repositories whose upstreams are kept ready here, by their ids; for metrics."""
+        return {repository_id: made.registry.status() for repository_id, made in self._made.items()}
+
     async def _make(self, repository_id: int, settings: UpstreamSettings, sealed: Sequence[bytes]) -> UpstreamRegistry:
         await self._close_orphans()
         credentials = [self._unseal(each, repository_id, position) for position, each in enumerate(sealed)]
@@ -160,11 +163,12 @@ class Upstreams:
             records = [_record(name, budget.state) for name, budget in unwritten.items()]
             try:
                 await self._database.transaction(_put_budgets, records)
-            except BaseException as error:
+            except StorageError as error:
                 self._unwritten = unwritten | self._unwritten
-                if not isinstance(error, StorageError):
-                    raise
                 _log.warning("upstream_budgets_not_kept", error=str(error))
+            except BaseException:
+                self._unwritten = unwritten | self._unwritten
+                raise
 
     async def _close_orphans(self) -> None:
         """Close the connections of upstreams that nobody can ask any more."""

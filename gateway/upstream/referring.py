@@ -27,7 +27,7 @@ from storage import Digest, Pool
 MAX_FALLBACK: Final = 200
 """Of a fallback tag's members: each costs a pull."""
 DEADLINE_S: Final = 60.0
-_KEPT_BYTES: Final = 4 * 2**20
+_KEPT_BYTES: Final = 256 * 1024
 _ACCEPTED: Final = frozenset(
     {
         *(HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST),

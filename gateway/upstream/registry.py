@@ -29,8 +29,7 @@ from gateway.upstream.paging import Pages
 from gateway.upstream.referring import Referring
 from gateway.upstream.settings import UpstreamSettings
 from gateway.upstream.source import UpstreamBlob
-from storage import Digest, Pool
-from storage.intake_source import Source
+from storage import Digest, Pool, Source
 
 T = TypeVar("T")
 

@@ -27,7 +27,14 @@ from gateway.logs import get_logger
 from gateway.upstream.challenge import Challenge, challenges_of, choose
 from gateway.upstream.client import Answer
 from gateway.upstream.dialling import origin_and_target
-from gateway.upstream.errors import UpstreamBusy, UpstreamDenied, UpstreamError, UpstreamFailed, UpstreamRefused
+from gateway.upstream.errors import (
+    CredentialsRejected,
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRefused,
+)
 from storage.transfer import Origin
 
 TRUSTED: Final = dict.fromkeys(("registry-1.docker.io", "index.docker.io", "docker.io"), ("auth.docker.io",))
@@ -136,7 +143,7 @@ class Tokens:
         try:
             flight.token, life_s = await self._log_in(login)
             flight.error, flight.until = None, trio.current_time() + life_s * _USED
-        except (UpstreamDenied, UpstreamBusy, _Rejected) as error:
+        except (UpstreamDenied, UpstreamBusy, CredentialsRejected) as error:
             flight.error, flight.until = error, trio.current_time() + PAUSE_S
         except UpstreamError as error:
             flight.error = error
@@ -155,10 +162,6 @@ class Tokens:
         if login.credential is not None:
             headers.append(("Authorization", login.credential.basic))
         return _token_of(origin, login, await self._fetch(origin, _with_query(target, asked), headers))
-
-
-class _Rejected(UpstreamFailed):
-    """The realm does not know our credentials."""
 
 
 class Logins:
@@ -224,7 +227,7 @@ class Logins:
     def _judge(self, home: Origin, key: Key, challenge: Challenge | None, scope: str) -> None:
         """Whether a key that was refused may be replaced by a better one."""
         if key.login is None:
-            raise UpstreamFailed(f"{home} rejects the credentials of this upstream; enter them anew")
+            raise CredentialsRejected(f"{home} rejects the credentials of this upstream; enter them anew")
         wanted = (challenge.parameter("scope") or scope) if challenge is not None else None
         is_final = key.is_fresh or (challenge is not None and challenge.parameter("error") == "insufficient_scope")
         if wanted == key.login.scope and is_final:
@@ -272,7 +275,7 @@ def _token_of(origin: Origin, login: Login, answer: Answer) -> tuple[str, float]
         case 200:
             pass
         case 401 if login.credential is not None:
-            raise _Rejected(f"{origin} rejects the credentials of this upstream; enter them anew")
+            raise CredentialsRejected(f"{origin} rejects the credentials of this upstream; enter them anew")
         case 401 | 403:
             raise UpstreamDenied(f"{origin} gives no token for {login.scope or 'this'}")
         case 429:

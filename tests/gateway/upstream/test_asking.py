@@ -88,7 +88,7 @@ async def test_row_p6_an_outage_of_the_first_address_is_no_404_because_another_h
 
 
 async def test_a_rejected_credential_is_passed_over(known: Maker, accounts: ScriptedUpstream) -> None:
-    """One whose password was changed there stops nobody as long as there is another; it is no trouble of the address."""
+    """One with an old password stops nobody as long as there is another, and is no trouble of the address."""
     made = known(accounts, credentials=[Credential("alice", "old"), BOB])
     assert await status(made) == 200
     alone = known(accounts, credentials=[Credential("alice", "old")])
