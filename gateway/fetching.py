@@ -1,6 +1,6 @@
 """What a process needs to fetch from other registries: opened together, because each ends before what it stands on.
 
-    Turns (who asks for all)  ->  Upstreams (who is asked, and how)  ->  Arrivals (blobs on their way in)  ->  Intakes
+    Warm-ups -> Turns (who asks for all) -> Upstreams (who is asked, and how) -> Arrivals (blobs to come) -> Intakes
 
 Knows in which order these open and close, and nothing of what is asked.
 """
@@ -14,6 +14,7 @@ from gateway.config import Settings
 from gateway.jobs import Job
 from gateway.logs import get_logger
 from gateway.repositories.turns import Turns
+from gateway.repositories.warming import WarmUps
 from gateway.upstream.opening import Unseal, Upstreams
 from storage import Arrivals, Content, Database, Intakes, Pool
 
@@ -29,6 +30,7 @@ class Fetching:
     upstreams: Upstreams
     arrivals: Arrivals
     turns: Turns
+    warm_ups: WarmUps
 
     def jobs(self) -> Sequence[Job]:
         """What is to be done for it beside answering."""
@@ -64,7 +66,8 @@ async def open_fetching(
             await arrivals.prepare()
             upstreams = await stack.enter_async_context(Upstreams.open(database, unseal, clock=clock))
             turns = await stack.enter_async_context(Turns.open(database, clock=clock))
-            yield Fetching(upstreams, arrivals, turns)
+            warm_ups = await stack.enter_async_context(WarmUps.open(database, clock=clock))
+            yield Fetching(upstreams, arrivals, turns, warm_ups)
         except Exception as error:  # noqa: BLE001 - raised again below, outside of the nurseries
             failure = error
     if failure is not None:

@@ -30,12 +30,12 @@ from gateway.edge.streams import read_whole
 MAX_BODY_BYTES: Final = 64 * 1024
 """A repository with a hundred rules is 14 KiB."""
 
-_ROOTS: Final = (b"/api", b"/health")
+_ROOTS: Final = (b"/api", b"/health", b"/metrics")
 _JSON: Final = "application/json"
 
 
 def register(app: Quart, api: Api) -> None:
-    """Answer everything below /api and /health of this application."""
+    """Answer everything below /api, /health and /metrics of this application."""
 
     @app.before_request
     async def dispatch() -> Response | None:
@@ -152,7 +152,9 @@ async def _body(api: Api, route: Route, incoming: Request) -> Body | None:
 
 def _respond(route: Route, reply: Reply) -> Response:
     status = reply.status or route.status
-    if reply.value is None:
+    if reply.text is not None:
+        content = reply.text
+    elif reply.value is None:
         content = b""
     elif isinstance(reply.value, BaseModel):
         content = reply.value.model_dump_json().encode()
@@ -167,7 +169,8 @@ def _refuse(refused: Refused) -> Response:
 
 def _response(status: int, content: bytes, headers: Mapping[str, str]) -> Response:
     # Answers hold rights and secrets: no cache may keep them.
-    response = Response(content, status, headers={**headers, "Cache-Control": "no-store"}, content_type=_JSON)
+    headers = {"Content-Type": _JSON, **headers, "Cache-Control": "no-store"}
+    response = Response(content, status, headers=headers)
     if status == HTTPStatus.NO_CONTENT:
         response.headers.pop("Content-Type", None)
         response.headers.pop("Content-Length", None)

@@ -42,6 +42,7 @@ class Need(enum.Enum):
     CONFIGURE_REPOSITORY = enum.auto()
     SEE_REPOSITORY_GRANTS = enum.auto()
     GRANT_REPOSITORY = enum.auto()
+    SEE_UPSTREAM = enum.auto()
     REMOVE_REPOSITORY = enum.auto()
 
     @property
@@ -70,6 +71,7 @@ _WHO: Final[Mapping[Need, str]] = {
     Need.CONFIGURE_REPOSITORY: "maintainers of the repository",
     Need.SEE_REPOSITORY_GRANTS: "admins of the repository, and auditors",
     Need.GRANT_REPOSITORY: "admins of the repository",
+    Need.SEE_UPSTREAM: "maintainers of the repository, and auditors",
     Need.REMOVE_REPOSITORY: "maintainers of the project",
 }
 
@@ -178,6 +180,7 @@ def _by_repository(tx: Transaction, principal: Principal, need: Need, path: Mapp
         Need.CONFIGURE_REPOSITORY: Action.CONFIGURE in held,
         Need.GRANT_REPOSITORY: Action.GRANT in held,
         Need.SEE_REPOSITORY_GRANTS: Action.GRANT in held or is_auditor(principal),
+        Need.SEE_UPSTREAM: Action.CONFIGURE in held or is_auditor(principal),
         Need.REMOVE_REPOSITORY: project is not None and manages_project(tx, principal, project),
     }[need]
     if not allowed:
@@ -205,5 +208,6 @@ _CHECKS: Final[Mapping[Need, _Check]] = {
     Need.CONFIGURE_REPOSITORY: _by_repository,
     Need.SEE_REPOSITORY_GRANTS: _by_repository,
     Need.GRANT_REPOSITORY: _by_repository,
+    Need.SEE_UPSTREAM: _by_repository,
     Need.REMOVE_REPOSITORY: _by_repository,
 }

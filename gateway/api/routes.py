@@ -6,7 +6,19 @@ Dispatch, the OpenAPI document and the authorisation matrix of the tests are mad
 from functools import cache
 from typing import Any, Final
 
-from gateway.api import grants, health, openapi, projects, repositories, robots, tokens, users
+from gateway.api import (
+    grants,
+    health,
+    metrics,
+    openapi,
+    projects,
+    repositories,
+    robots,
+    tokens,
+    upstreams,
+    users,
+    warming,
+)
 from gateway.api.listing import Page
 from gateway.api.needs import Need
 from gateway.api.repository_models import (
@@ -42,6 +54,8 @@ _HEALTH: Final = (
     Route("GET", "/health/live", "health.live", health.live, Need.NOTHING, answer=health.HealthView),
     Route("GET", f"{_API}/openapi.json", "openapi.get", _describe, Need.NOTHING),
 )
+
+_METRICS: Final = (Route("GET", "/metrics", "metrics.get", metrics.get, Need.AUDITOR),)
 
 _REPOSITORIES: Final = (
     Route(
@@ -81,6 +95,52 @@ _REPOSITORIES: Final = (
         answer=RepositoryView,
     ),
     Route("DELETE", _REPOSITORY, "repository.delete", repositories.delete, Need.REMOVE_REPOSITORY, status=204),
+)
+
+_UPSTREAMS: Final = (
+    Route(
+        "GET",
+        f"{_REPOSITORY}/upstream",
+        "upstream.get",
+        upstreams.status,
+        Need.SEE_UPSTREAM,
+        answer=upstreams.UpstreamStatusView,
+    ),
+    Route(
+        "DELETE",
+        f"{_REPOSITORY}/cache",
+        "cache.clear",
+        upstreams.clear_cache,
+        Need.CONFIGURE_REPOSITORY,
+        query=upstreams.ClearQuery,
+        answer=upstreams.ClearedView,
+    ),
+    Route(
+        "GET",
+        f"{_REPOSITORY}/warm",
+        "warm_up.list",
+        warming.list_all,
+        Need.SEE_UPSTREAM,
+        answer=warming.WarmUpList,
+    ),
+    Route(
+        "POST",
+        f"{_REPOSITORY}/warm",
+        "warm_up.begin",
+        warming.begin,
+        Need.CONFIGURE_REPOSITORY,
+        body=warming.WarmUpCreate,
+        answer=warming.WarmUpView,
+        status=202,
+    ),
+    Route(
+        "GET",
+        f"{_REPOSITORY}/warm/{{warm_up}}",
+        "warm_up.get",
+        warming.get,
+        Need.SEE_UPSTREAM,
+        answer=warming.WarmUpView,
+    ),
 )
 
 _PROJECTS: Final = (
@@ -228,7 +288,9 @@ _TOKENS: Final = (
 
 ROUTES: Final[tuple[Route, ...]] = (
     *_HEALTH,
+    *_METRICS,
     *_REPOSITORIES,
+    *_UPSTREAMS,
     *_grants(_REPOSITORY, "repository_grant", see=Need.SEE_REPOSITORY_GRANTS, give=Need.GRANT_REPOSITORY),
     *_PROJECTS,
     *_grants(_PROJECT, "project_grant", see=Need.SEE_PROJECT_GRANTS, give=Need.GRANT_PROJECT),

@@ -14,6 +14,9 @@ from gateway.config import Settings
 from gateway.edge.call import Visit
 from gateway.edge.guard import Guard
 from gateway.edge.visits import Visits
+from gateway.repositories.contract import OpenRepository
+from gateway.repositories.warming import WarmUps
+from gateway.upstream.opening import Upstreams
 from storage import AccountRecord, Content, Database, ProjectRecord, RepositoryRecord
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -29,9 +32,13 @@ class Api:
     content: Content
     accounts: Accounts
     credentials: UpstreamCredentials
+    open_repository: OpenRepository
     settings: Settings
     clock: Callable[[], float]
     checks: Checks = field(default_factory=Checks)
+    upstreams: Upstreams | None = None
+    """None in a process that fetches nothing from other registries; and so is the next."""
+    warm_ups: WarmUps | None = None
 
     def now(self) -> int:
         """Unix seconds of the clock that all rows are written with."""
@@ -85,9 +92,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer. `concerns` names the object in the audit; `status` overrides the route's."""
+    """What to answer: JSON, or a `text` of the media type that `headers` name.
+
+    `concerns` names the object in the audit; `status` overrides the route's.
+    """
 
     value: BaseModel | Mapping[str, object] | None = None
+    text: bytes | None = None
     concerns: str = ""
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def put(tx: Connection, record: WarmUpRecord) -> None:
     tx.execute(_UPDATE, values)
 
 
-def _record(row: sa.Row[Any]) -> WarmUpRecord:
+def _record(row: Any) -> WarmUpRecord:
     return WarmUpRecord(
         id=row.id,
         repository_id=row.repository_id,

@@ -13,7 +13,7 @@ from gateway.access.secrets import SecretKind, hash_secret, mint
 from gateway.api.route import Route
 from gateway.api.routes import ROUTES
 from storage import Transaction
-from storage.metadata import accounts, credentials, grants, projects, repositories
+from storage.metadata import accounts, credentials, grants, projects, repositories, warm_ups
 from tests.gateway.api.installation import (
     ADMIN,
     AUDITOR,
@@ -45,12 +45,18 @@ MATRIX: Final = {
     #                          nobo regi wron disa stra read writ main ownr robt narr audi admin
     "health.ready":           "200  200  200  200  200  200  200  200  200  200  200  200  200",
     "health.live":            "200  200  200  200  200  200  200  200  200  200  200  200  200",
+    "metrics.get":            "401  401  401  401  403  403  403  403  403  403  403  200  200",
     "openapi.get":            "200  200  200  200  200  200  200  200  200  200  200  200  200",
     "repository.list":        "401  401  401  401  200  200  200  200  200  200  200  200  200",
     "repository.create":      "401  401  401  401  400  403  403  201  201  201  403  403  201",
     "repository.get":         "401  401  401  401  404  200  200  200  200  200  200  200  200",
     "repository.change":      "401  401  401  401  404  403  403  200  200  200  403  403  200",
     "repository.delete":      "401  401  401  401  404  403  403  204  204  204  403  403  204",
+    "upstream.get":           "401  401  401  401  404  403  403  200  200  200  403  200  200",
+    "cache.clear":            "401  401  401  401  404  403  403  400  400  400  403  403  400",
+    "warm_up.list":           "401  401  401  401  404  403  403  200  200  200  403  200  200",
+    "warm_up.begin":          "401  401  401  401  404  403  403  202  202  202  403  403  202",
+    "warm_up.get":            "401  401  401  401  404  403  403  200  200  200  403  200  200",
     "repository_grant.list":  "401  401  401  401  404  403  403  403  200  403  403  200  200",
     "repository_grant.put":   "401  401  401  401  404  403  403  403  200  403  403  403  200",
     "repository_grant.delete":"401  401  401  401  404  403  403  403  204  403  403  403  204",
@@ -83,6 +89,7 @@ MATRIX: Final = {
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "repository.create": {"project": "place", "name": "new"},
     "repository.change": {"description": "new"},
+    "warm_up.begin": {"images": ["none:here"]},
     "repository_grant.put": {"role": "reader"},
     "project.create": {"name": "another"},
     "project.change": {"description": "new"},
@@ -134,7 +141,7 @@ async def test_the_matrix_holds(installation: Installation, principal: str) -> N
 
 
 def _furnish(tx: Transaction, clock: Any) -> dict[str, str]:
-    """The objects that the routes name; gives the ids of the robot's key and the victim's token."""
+    """The objects that the routes name; gives the ids of the robot's key, the victim's token and the warm-up."""
     now = int(clock())
     place = projects.create(tx, name="place", description="", now=now)
     sample = accounts.find(tx, STRANGER)
@@ -154,7 +161,8 @@ def _furnish(tx: Transaction, clock: Any) -> dict[str, str]:
     key = _secret(tx, bot.id, SecretKind.ROBOT, now)
     keeper = accounts.create(tx, name="keeper", kind="user", now=now)  # whose token outlives the victim
     token = _secret(tx, keeper.id, SecretKind.PERSONAL, now)
-    return {"key": str(key), "token": str(token)}
+    warm_up = warm_ups.begin(tx, repository_id, images=1, now=now)
+    return {"key": str(key), "token": str(token), "warm_up": str(warm_up.id)}
 
 
 def _repository(tx: Transaction, project_id: int, now: int) -> int:
@@ -172,6 +180,7 @@ def _repository(tx: Transaction, project_id: int, now: int) -> int:
         is_catch_all=False,
         anonymous_read=False,
         immutable_tags=(),
+        settings='{"upstream": {"urls": ["https://registry.invalid"]}}',
         now=now,
     )
     return made.id
