@@ -41,7 +41,7 @@ class Way(StrEnum):
 class Pulled:
     """What was given to whom. `account_id` is None for anonymous callers, `reference_text` as the client wrote it.
 
-    `image_id`: the image that a manifest was found in, which may be a member's; None: none yet, or not a manifest.
+    `image_id`: the image that it was found in, which may be a member's; None: it is in none yet.
     """
 
     kind: Kind
@@ -64,7 +64,7 @@ class Pulls:
     def note(self, pulled: Pulled, *, way: Way) -> None:
         """A GET or HEAD was admitted and is being answered with 200, 206, 304 or 307."""
         self._counts[pulled.kind, way] += 1
-        if pulled.image_id is not None:
+        if pulled.image_id is not None and pulled.kind is Kind.MANIFEST:
             key = pulled.image_id, pulled.digest
             if len(self._times) < MAX_TIMES or key in self._times:
                 self._times[key] = int(self._clock())

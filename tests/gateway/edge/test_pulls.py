@@ -14,7 +14,7 @@ from storage.metadata import pulls as rows
 from tests.storage.metadata.pieces import document, image, manifest
 from tests.storage.metadata.samples import NOW
 
-BLOB = Pulled(Kind.BLOB, 1, "app", "sha256:x", Digest.of(b""), None)
+BLOB = Pulled(Kind.BLOB, 1, "app", "sha256:x", Digest.of(b""), None, image_id=1)
 
 
 def test_pulls_are_counted() -> None:
@@ -122,6 +122,7 @@ async def test_what_waits_is_bounded(database: Database, monkeypatch: pytest.Mon
     monkeypatch.setattr(pulls_module, "MAX_TIMES", 2)
     clock = Time()
     pulls = Pulls(clock=clock)
+    pulls.note(BLOB, way=Way.LANE)  # takes no room
     for name in NAMES[:3]:
         pulls.note(pulled(name), way=Way.LANE)
     clock.now += 5
