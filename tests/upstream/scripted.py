@@ -93,6 +93,10 @@ class ScriptedUpstream:
         """Be dead: whoever connects is refused by the kernel, and open connections are reset. `heal` ends it."""
         self._listening.run(self._refuse)
 
+    def hang_up(self) -> None:
+        """Reset every open connection; whoever connects again is served."""
+        self._listening.run(self._hang_up)
+
     def seen(self, when: When = lambda seen: True) -> list[Seen]:
         """The requests, in order, that these words choose."""
         return [each for each in list(self.requests) if when(each)]
@@ -148,6 +152,9 @@ class ScriptedUpstream:
 
     async def _refuse(self) -> None:
         await self._listening.leave()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         for talk in list(self._conversations):
             talk.reset()
 

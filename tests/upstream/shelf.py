@@ -74,9 +74,9 @@ class Shelf:
     blobs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By image name and digest."""
 
-    def put_blob(self, name: str, content: bytes) -> str:
-        """Hold a blob in an image; its digest."""
-        digest = sha256(content)
+    def put_blob(self, name: str, content: bytes, digest: str | None = None) -> str:
+        """Hold a blob in an image, under its digest or whatever else; that digest."""
+        digest = digest or sha256(content)
         self.blobs.setdefault(name, {})[digest] = content
         return digest
 
