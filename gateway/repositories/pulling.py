@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-import trio
-
 from gateway.oci.names import Reference, Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories import rows
@@ -43,10 +41,6 @@ _REFERRERS: Final = 20_000
 """Referrers in remembered lists; about 1 KiB each, with annotations."""
 
 
-def _remembered(weight: int) -> Remembered[Hashable, T]:
-    return Remembered(weight=weight, clock=trio.current_time)
-
-
 @dataclass(frozen=True, slots=True)
 class Means:
     """What pulling works with; one per process.
@@ -60,9 +54,15 @@ class Means:
     arrivals: Arrivals
     turns: Turns
     clock: Callable[[], float]
-    unknown: Remembered[Hashable, None] = field(default_factory=lambda: _remembered(_UNKNOWN))
-    listings: Remembered[Hashable, TagListing] = field(default_factory=lambda: _remembered(_NAMES))
-    referrers: Remembered[Hashable, tuple[Referrer, ...]] = field(default_factory=lambda: _remembered(_REFERRERS))
+    unknown: Remembered[Hashable, None] = field(init=False)
+    listings: Remembered[Hashable, TagListing] = field(init=False)
+    referrers: Remembered[Hashable, tuple[Referrer, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is remembered yet."""
+        object.__setattr__(self, "unknown", Remembered(weight=_UNKNOWN, clock=self.clock))
+        object.__setattr__(self, "listings", Remembered(weight=_NAMES, clock=self.clock))
+        object.__setattr__(self, "referrers", Remembered(weight=_REFERRERS, clock=self.clock))
 
 
 @dataclass(frozen=True, slots=True)

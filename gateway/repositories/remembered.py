@@ -21,7 +21,7 @@ class Memory(Generic[V]):
 
 
 class Remembered(Generic[K, V]):
-    """One per kind of thing and process; on the event loop only. `clock` gives seconds that never go back."""
+    """One per kind of thing and process; on the event loop only. When `clock` goes back, what it came from is lost."""
 
     def __init__(self, *, weight: int, clock: Callable[[], float]) -> None:
         """`weight` is what all entries may weigh together."""
@@ -45,9 +45,13 @@ class Remembered(Generic[K, V]):
         found = self._entries.get(key)
         if found is None:
             return None
-        self._entries.move_to_end(key)
         value, at, _ = found
-        return Memory(value, max(0.0, self._clock() - at))
+        age_s = self._clock() - at
+        if age_s < 0:
+            self.forget(key)
+            return None
+        self._entries.move_to_end(key)
+        return Memory(value, age_s)
 
     def forget(self, key: K) -> None:
         """Keep nothing of it; unknown keys are fine."""

@@ -1,0 +1,103 @@
+"""Pulling through: asked once for all who ask, over processes too; what is unknown, and to whom."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from gateway.oci.errors import Code
+from gateway.upstream.http import Credential
+from storage import Digest
+from tests.gateway.repositories.mirror import Mirror, asked, mirror
+from tests.gateway.repositories.shelf import refused
+from tests.served import sha256
+from tests.storage.scene import Scene
+from tests.upstream.login import Bearer
+from tests.upstream.script import Stall, on
+from tests.upstream.scripted import ScriptedUpstream
+
+
+async def test_fifty_cold_pulls_are_one(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """P7: fifty pulls of a cold tag at once cost one HEAD and one counted GET, also when the first leaves."""
+    image = upstream.shelf.image("app", "latest", b"layer")
+    record = await through.make()
+    stalled = upstream.script(Stall(), on("manifests", method="HEAD"))
+    found: list[str] = []
+
+    async def pull() -> None:
+        found.append(await through.digest(record, "app", "latest"))
+
+    async with trio.open_nursery() as nursery:
+        first = trio.CancelScope()
+        nursery.start_soon(_cancelled_by, first, pull)
+        for _ in range(50):
+            nursery.start_soon(pull)
+        while not stalled.hits:  # noqa: ASYNC110 - a thread counts them
+            await trio.sleep(0.01)
+        first.cancel()
+        upstream.heal()
+
+    assert found == [image.digest] * len(found)
+    assert len(found) >= 50
+    assert asked(upstream) == ["HEAD manifests latest", f"GET manifests {image.digest}"]
+
+
+async def _cancelled_by(scope: trio.CancelScope, pull: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await pull()
+
+
+async def test_two_workers_ask_once(
+    through: Mirror, upstream: ScriptedUpstream, memory_scene: Scene, tmp_path: Path
+) -> None:
+    """Two processes over one database that pull 20 cold tags at once make 20 counted pulls."""
+    made = [upstream.shelf.image("app", f"v{number}", b"%d" % number) for number in range(20)]
+    record = await through.make()
+    found: list[str] = []
+
+    async def pull(worker: Mirror, number: int) -> None:
+        found.append(await worker.digest(record, "app", f"v{number}"))
+
+    async with mirror(memory_scene, upstream, tmp_path / "arrivals") as second, trio.open_nursery() as nursery:
+        for number in range(20):
+            for worker in (through, second):
+                nursery.start_soon(pull, worker, number)
+
+    assert sorted(found) == sorted(2 * [each.digest for each in made])
+    assert upstream.registry.counted_pulls == 20
+
+
+async def test_what_is_unknown_is_not_asked_for_again_at_once(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """A "not found" is believed for `negative_ttl_s`, for tags, digests and blobs; then it is asked again."""
+    clock, record = through.scene.clock, await through.make(negative_ttl_s=30)
+    image = upstream.shelf.image("app", None, b"layer")
+    absent = Digest.of(b"absent")
+
+    for _ in range(2):
+        await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", "latest"))
+        await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", absent))
+        await refused(Code.BLOB_UNKNOWN, through.find(record, "app", sha256(b"no")))
+        clock.advance(29)
+    assert len(asked(upstream)) == 3
+    upstream.shelf.tags.setdefault("app", {})["latest"] = image.digest
+    clock.advance(1)
+
+    assert await through.digest(record, "app", "latest") == image.digest
+
+
+async def test_what_one_repository_is_denied_another_may_have(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """Security row A5 of caches: 401 and 403 are 404 for this repository alone; a copy elsewhere is not given away."""
+    upstream.registry.auth = Bearer({"user": "pw"})
+    image = upstream.shelf.image("secret/app", "latest", b"layer")
+    allowed = await through.make(credentials=[Credential("user", "pw")])
+    stranger = await through.make()
+
+    await refused(Code.MANIFEST_UNKNOWN, through.manifest(stranger, "secret/app", "latest"))
+    assert await through.digest(allowed, "secret/app", "latest") == image.digest
+    for digest in image.blobs:
+        assert await through.blob(allowed, "secret/app", digest)
+    await through.idle()
+
+    await refused(Code.MANIFEST_UNKNOWN, through.manifest(stranger, "secret/app", image.digest))
+    for digest in image.blobs:
+        await refused(Code.BLOB_UNKNOWN, through.find(stranger, "secret/app", digest))
