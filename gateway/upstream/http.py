@@ -7,6 +7,7 @@ with an upstream, because only it keeps all challenges of a 401, and streams bod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urljoin
 
@@ -21,6 +22,7 @@ from gateway.upstream.errors import (
     UpstreamRefused,
     UpstreamSlow,
 )
+from gateway.upstream.flight import Flight
 from gateway.upstream.naming import Place
 from gateway.upstream.settings import UpstreamSettings
 from gateway.upstream.tokens import DOCUMENT_BYTES, Credential, Key, Logins, Tokens
@@ -88,7 +90,8 @@ class UpstreamHttp:
         self._dialler = Dialler(names, settings.private_networks, lookup=lookup)
         self._logins = Logins(Tokens(nursery, self._fetch_token), settings.token_hosts)
         self._clients: _Clients | None = None
-        self._meeting = trio.Lock()
+        self._nursery = nursery
+        self._meetings: dict[Origin, Flight[None]] = {}
 
     async def ask(
         self, method: str, url: Address, *, scope: str, headers: Headers = (), limit_bytes: int, account: int = 0
@@ -158,17 +161,21 @@ class UpstreamHttp:
         """
         if self._credential(account) is None or self._logins.knows(home):
             return
-        async with self._meeting:  # one meeting for all who come at the same time
-            if self._logins.knows(home):
-                return
-            start = origin_and_target(Address(base, "/v2/").url)
-            answer, place = await self._follow(
-                self._ask_by_transfer, "GET", start=start, headers=(), key=None, limit_bytes=DOCUMENT_BYTES
-            )
-            if answer.status == _UNAUTHORIZED and place == home:
-                self._logins.refused(home, "", None, answer.headers, is_exact=True)
-            elif answer.status < 500:  # noqa: PLR2004  # it is well
-                self._logins.admitted(home, None)
+        meeting = self._meetings.get(home)
+        if meeting is None or meeting.is_over:
+            ask = partial(self._introduce, home, base)
+            meeting = self._meetings[home] = Flight(self._nursery, ask, name=f"the first contact with {home}")
+        await meeting.result()
+
+    async def _introduce(self, home: Origin, base: str) -> None:
+        start = origin_and_target(Address(base, "/v2/").url)
+        answer, place = await self._follow(
+            self._ask_by_transfer, "GET", start=start, headers=(), key=None, limit_bytes=DOCUMENT_BYTES
+        )
+        if answer.status == _UNAUTHORIZED and place == home:
+            self._logins.refused(home, "", None, answer.headers, is_exact=True)
+        elif answer.status < 500:  # noqa: PLR2004  # it is well
+            self._logins.admitted(home, None)
 
     def _judge(self, home: Origin, place: Origin, status: int, key: Key | None) -> None:
         """What an answer other than 401 from home says of our rights."""

@@ -17,13 +17,13 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import trio
 from cachetools import LRUCache
 
-from gateway.logs import get_logger
 from gateway.upstream.challenge import Challenge, challenges_of, choose
 from gateway.upstream.client import Answer
 from gateway.upstream.dialling import origin_and_target
@@ -35,6 +35,7 @@ from gateway.upstream.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
+from gateway.upstream.flight import Flight
 from storage.transfer import Origin
 
 TRUSTED: Final = dict.fromkeys(("registry-1.docker.io", "index.docker.io", "docker.io"), ("auth.docker.io",))
@@ -51,7 +52,6 @@ _USED: Final = 0.9
 PAUSE_S: Final = 30.0
 """A refused login is not tried again for so long, lest the account be locked."""
 
-_log = get_logger(__name__)
 Fetch = Callable[[Origin, str, Sequence[tuple[str, str]]], Awaitable[Answer]]
 """GET of a small document at an origin and a target, with these headers; follows nothing. Raises `UpstreamError`."""
 
@@ -97,14 +97,13 @@ class _Way:
     scope: str | None = None
 
 
-@dataclass(slots=True)
-class _Flight:
-    """A login under way, or what came of it: a token or an error, until `until` (in the clock's seconds)."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a realm has decided: a token, or that there is none; good until then, in seconds of Trio's clock."""
 
-    landed: trio.Event = field(default_factory=trio.Event)
+    until: float
     token: str = field(default="", repr=False)
     error: UpstreamError | None = None
-    until: float = 0.0
 
 
 class Tokens:
@@ -113,46 +112,37 @@ class Tokens:
     def __init__(self, nursery: trio.Nursery, fetch: Fetch) -> None:
         self._nursery = nursery
         self._fetch = fetch
-        self._flights: LRUCache[Login, _Flight] = LRUCache(MAX_TOKENS)
+        self._flights: LRUCache[Login, Flight[_Held]] = LRUCache(MAX_TOKENS)
 
     async def token(self, login: Login) -> tuple[str, bool]:
         """A token that is good for a while, and whether this call waited for it to come.
 
-        Raises `UpstreamFailed` (also for refused credentials), `UpstreamDenied` (nobody gets one without credentials,
-        or ours get none), `UpstreamBusy`, `UpstreamSlow`, `UpstreamRefused`; each again to all for `PAUSE_S` if it is
-        the realm's own answer.
+        Raises `UpstreamFailed` (`CredentialsRejected` for refused credentials), `UpstreamDenied` (nobody gets one
+        without credentials, or ours get none), `UpstreamBusy`, `UpstreamSlow`, `UpstreamRefused`; each again to all for
+        `PAUSE_S` if it is the realm's own answer.
         """
         flight = self._flights.get(login)
-        if flight is None or (flight.landed.is_set() and trio.current_time() >= flight.until):
-            flight = self._flights[login] = _Flight()
-            self._nursery.start_soon(self._fly, login, flight)
-        is_fresh = not flight.landed.is_set()
-        await flight.landed.wait()
-        if flight.error is not None:
-            raise type(flight.error)(str(flight.error), retry_after_s=flight.error.retry_after_s) from flight.error
-        return flight.token, is_fresh
+        if flight is None or (flight.is_over and not _is_good(flight)):
+            flight = self._flights[login] = Flight(self._nursery, partial(self._decide, login), name="the login")
+        is_fresh = not flight.is_over
+        held = await flight.result()
+        if held.error is not None:
+            raise type(held.error)(str(held.error), retry_after_s=held.error.retry_after_s) from held.error
+        return held.token, is_fresh
 
     def forget(self, login: Login, token: str) -> None:
         """Drop the token, unless another one has come meanwhile."""
         flight = self._flights.get(login)
-        if flight is not None and flight.token == token:
+        held = None if flight is None else flight.result_nowait()
+        if held is not None and held.token == token:
             del self._flights[login]
 
-    async def _fly(self, login: Login, flight: _Flight) -> None:
-        flight.error = UpstreamFailed("the login was cut off by the end of the service")
+    async def _decide(self, login: Login) -> _Held:
         try:
-            flight.token, life_s = await self._log_in(login)
-            flight.error, flight.until = None, trio.current_time() + life_s * _USED
+            token, life_s = await self._log_in(login)
         except (UpstreamDenied, UpstreamBusy, CredentialsRejected) as error:
-            flight.error, flight.until = error, trio.current_time() + PAUSE_S
-        except UpstreamError as error:
-            flight.error = error
-        except Exception as error:  # noqa: BLE001  # the nursery is everybody's; logged, and raised to who asked
-            _log.exception("upstream_login_failed", realm=login.realm)
-            flight.error = UpstreamFailed("the login met an unexpected error")
-            flight.error.__cause__ = error
-        finally:
-            flight.landed.set()
+            return _Held(trio.current_time() + PAUSE_S, error=error)
+        return _Held(trio.current_time() + life_s * _USED, token)
 
     async def _log_in(self, login: Login) -> tuple[str, float]:
         origin, target = origin_and_target(login.realm)
@@ -162,6 +152,11 @@ class Tokens:
         if login.credential is not None:
             headers.append(("Authorization", login.credential.basic))
         return _token_of(origin, login, await self._fetch(origin, _with_query(target, asked), headers))
+
+
+def _is_good(flight: Flight[_Held]) -> bool:
+    held = flight.result_nowait()
+    return held is not None and trio.current_time() < held.until
 
 
 class Logins:
