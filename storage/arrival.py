@@ -17,6 +17,7 @@ States of the growing file are the intake's business (`storage.intake`); this on
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from os import pread
 from typing import Final
 
@@ -44,6 +45,8 @@ _FILLER_LOOK_S: Final = 0.02
 """Between two looks whether the process of this machine that filled the file has published it."""
 _PAUSES_S: Final = (0.5, 2.0, 8.0)
 """Before publishing is tried again."""
+_TOUCH_S: Final = 10.0
+"""Between two signs of life; followers wait for more than four of them (`storage.intake`)."""
 _DROP_DEADLINE_S: Final = 5.0
 _READ_BYTES: Final = 1024 * 1024
 _HASH_TURN: Final = 16
@@ -106,17 +109,17 @@ class Arrival:
     @asynccontextmanager
     async def hold(self, growing: GrowingFile) -> AsyncIterator[bool]:
         """See `intake_area.Area.hold`: the lease, if machines share the database."""
-        renewing = trio.CancelScope()
+        attending = trio.CancelScope()
         try:
             is_needed = await self._wait_for_turn(growing)
             if not is_needed:
                 self._counts.spared += 1
                 await self.give_up(growing)
-            elif self._lease is not None:
-                self._intakes.run_beside(_Renewal(self._lease, renewing).run)
+            else:
+                self._intakes.run_beside(partial(_attend, attending, growing, self._lease))
             yield is_needed
         finally:
-            renewing.cancel()
+            attending.cancel()
             if self._lease is not None:
                 with trio.move_on_after(_DROP_DEADLINE_S, shield=True), suppress(StorageError):
                     await self._lease.drop()
@@ -238,16 +241,19 @@ class Arrival:
         return found if found is not None and await self._content.is_whole(found.record) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Renewal:
-    """Renews the lease in a task of the intakes, so that the intake itself needs no nursery."""
+async def _attend(scope: trio.CancelScope, growing: GrowingFile, lease: Lease | None) -> None:
+    """Give a sign of life to other processes and machines until cancelled, however long the source says nothing.
 
-    lease: Lease
-    scope: trio.CancelScope
-
-    async def run(self) -> None:
-        with self.scope:
-            await self.lease.keep()
+    In a task of the intakes, as the intake itself has no nursery.
+    """
+    with scope:
+        async with trio.open_nursery() as nursery:
+            if lease is not None:
+                nursery.start_soon(lease.keep)
+            while True:
+                with suppress(OSError):
+                    growing.touch()
+                await trio.sleep(_TOUCH_S)
 
 
 def _of_no_other(_tx: Transaction, _repository: RepositoryRecord) -> bool:

@@ -1,13 +1,15 @@
 """An arrival when our own disk, store, database or other machines are in trouble, and what is left of one."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 import trio
 
 from storage import BlobUnknown, Damaged, Digest, Span, StorageFull, Unavailable, arrival
+from storage import intake as intake_module
 from storage.arrivals_files import ArrivalsDirectory
-from storage.hotset_files import GrowingFile
+from storage.hotset_files import Entry, GrowingFile
 from storage.metadata import blobs, leases
 from tests.storage import lease_rows
 from tests.storage.arrivals_place import CONTENT, MIB, SIZE, Dock, Upstream, dock, quietly_fetch, until
@@ -181,6 +183,53 @@ async def test_upkeep(docked: Dock) -> None:
         go_on.set()
         await docked.idle()
     assert await docked.stored() == CONTENT
+
+
+@pytest.mark.slow
+async def test_upstream_that_is_silent_for_long(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows another process does not fetch for itself while that one lives, however long nothing comes."""
+    monkeypatch.setattr(arrival, "_TOUCH_S", 0.005)
+    monkeypatch.setattr(intake_module, "_STALLED_S", 0.5)
+    upstream, go_on = Upstream(CONTENT), trio.Event()
+    touch, touches = GrowingFile.touch, itertools.count()
+    is_long_ago = trio.Event()
+
+    def note(self: GrowingFile) -> None:
+        touch(self)
+        if next(touches) == 200:  # at least a second after the first
+            is_long_ago.set()
+
+    monkeypatch.setattr(GrowingFile, "touch", note)
+
+    async def stall(position: int) -> None:
+        if position >= MIB:
+            await go_on.wait()
+
+    upstream.before_chunk = stall
+    async with dock(docked.scene, docked.root) as another, trio.open_nursery() as nursery:
+        nursery.start_soon(another.pull, upstream, "filler")
+        await until(lambda: bool(docked.files()) and docked.files()[0].stat().st_size > 0)
+        nursery.start_soon(docked.pull, upstream, "follower")
+        await is_long_ago.wait()
+        go_on.set()
+    assert upstream.opened == [Span(0, SIZE)]
+    await docked.idle()
+    for image in ("filler", "follower"):
+        assert await docked.stored(image) == CONTENT
+
+
+async def test_filler_that_hangs(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds the file and gives no sign of life is waited for, then readers go on at the upstream."""
+    monkeypatch.setattr(intake_module, "_STALLED_S", 0.05)
+    upstream = Upstream(CONTENT)
+    directory = ArrivalsDirectory(docked.root / "main", reserve_bytes=0, clock=docked.scene.clock)
+    entry = Entry(f"{docked.scene.repository.id}/{upstream.digest}/{SIZE}", upstream.digest, SIZE)
+    hanging = directory.claim(entry.name)
+    assert hanging is not None
+    directory.append(hanging, [CONTENT[:MIB]], 0)
+    assert await docked.pull(upstream) == CONTENT
+    assert upstream.opened == [Span(MIB, SIZE)]
+    hanging.close()
 
 
 # --- several machines -----------------------------------------------------------------------------------------------
