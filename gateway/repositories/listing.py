@@ -155,10 +155,10 @@ class Listing:
         return self._pulling.settings.cache_ttl_s if count else self._pulling.settings.negative_ttl_s
 
 
-def page_of(names: Sequence[str], *, after: str, limit: int) -> Sequence[str]:
+def page_of(names: Sequence[str], *, after: str, limit: int) -> list[str]:
     """Up to `limit` names beyond `after`, of names in order."""
     start = bisect_right(names, after)
-    return names[start : start + limit]
+    return list(names[start : start + limit])
 
 
 def either(first: Iterable[str], second: Iterable[str]) -> Iterator[str]:
