@@ -91,7 +91,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How an origin wants to be logged in to; `scope` None: that of each question."""
+    """How an origin wants to be logged in to. `scope`: the one for everything, where it has such a one (`aws`)."""
 
     challenge: Challenge | None
     scope: str | None = None
@@ -169,6 +169,8 @@ class Logins:
         self._tokens = tokens
         self._token_hosts = tuple(token_hosts)
         self._ways: dict[Origin, _Way] = {}
+        self._scopes: LRUCache[tuple[Origin, str], str] = LRUCache(MAX_TOKENS)
+        """Where an upstream wants another scope for a question than the question's own."""
 
     def knows(self, home: Origin) -> bool:
         """Whether it has said how it wants to be logged in to, or that it does not."""
@@ -187,10 +189,15 @@ class Logins:
             return Key(f"Bearer {credential.secret}")
         if way.challenge.scheme == "basic":
             if credential is None:
+                del self._ways[home]  # lest a passing mistake of the upstream's stay for ever
                 raise UpstreamDenied(f"{home} wants a name and a password, and there are none")
             return Key(credential.basic)
-        login = _login(way, scope, credential)
-        token, is_fresh = await self._tokens.token(login)
+        login = self._login(home, way.challenge, way.scope, asked=scope, credential=credential)
+        try:
+            token, is_fresh = await self._tokens.token(login)
+        except (UpstreamFailed, UpstreamRefused):
+            self._ways.pop(home, None)  # perhaps the realm is another one by now
+            raise
         return Key(f"Bearer {token}", login, is_fresh)
 
     def admitted(self, home: Origin, key: Key | None) -> None:
@@ -216,12 +223,26 @@ class Logins:
             raise UpstreamFailed(f"{home} answers 401 and does not say how to log in")
         if challenge.scheme == "bearer":
             self._check(challenge.parameter("realm"), home)
-        wanted = challenge.parameter("scope")
-        self._ways[home] = _Way(challenge, None if wanted in {"", scope} else wanted)
+        self._ways[home] = _Way(challenge, self._learn_scope(home, scope, challenge.parameter("scope")))
+
+    def _learn_scope(self, home: Origin, asked: str, wanted: str) -> str | None:
+        """The scope for everything, if it is one: those of single images have colons."""
+        if wanted and ":" not in wanted:
+            return wanted
+        if wanted and asked:
+            self._scopes[home, asked] = wanted
+        return None
+
+    def _login(
+        self, home: Origin, challenge: Challenge, scope: str | None, *, asked: str, credential: Credential | None
+    ) -> Login:
+        wanted = scope if scope is not None else self._scopes.get((home, asked), asked)
+        return Login(challenge.parameter("realm"), challenge.parameter("service"), wanted, credential)
 
     def _judge(self, home: Origin, key: Key, challenge: Challenge | None, scope: str) -> None:
         """Whether a key that was refused may be replaced by a better one."""
         if key.login is None:
+            self._ways.pop(home, None)  # perhaps it wants tokens by now
             raise CredentialsRejected(f"{home} rejects the credentials of this upstream; enter them anew")
         wanted = (challenge.parameter("scope") or scope) if challenge is not None else None
         is_final = key.is_fresh or (challenge is not None and challenge.parameter("error") == "insufficient_scope")
@@ -250,12 +271,6 @@ def token_origin(text: str, scheme: str = "https") -> Origin:
 def _is_upgrade(home: Origin, other: Origin) -> bool:
     """From plain to encrypted, on the same host and the schemes' own ports."""
     return (home.scheme, home.port, other.scheme, other.port) == ("http", 80, "https", 443) and home.host == other.host
-
-
-def _login(way: _Way, scope: str, credential: Credential | None) -> Login:
-    challenge = way.challenge or Challenge("bearer")
-    wanted = scope if way.scope is None else way.scope
-    return Login(challenge.parameter("realm"), challenge.parameter("service"), wanted, credential)
 
 
 def _with_query(target: str, pairs: Sequence[tuple[str, str]]) -> str:
