@@ -6,6 +6,7 @@ from gateway.access.actions import Action
 from gateway.access.principal import Principal
 from gateway.access.rights import own_rights
 from gateway.edge.address import External
+from gateway.oci.paths import MOUNTS
 from gateway.repositories.routing import Place
 from storage import FRONT_DOOR, Door, RepositoryRecord, Transaction
 
@@ -26,7 +27,7 @@ class Visit:
         return self.external.url("/v2/token")
 
     def path(self, path: str) -> str:
-        """A path of the registry API, which begins with `/v2/`, as this client has to write it (row UP-02)."""
+        """A path of the registry API as this client has to write it (row UP-02)."""
         return self.external.prefix + path
 
 
@@ -62,18 +63,26 @@ class Call:
     view: Place | None = None
 
     def path(self, rest: str) -> str:
-        """The path of something of this image (`blobs/...`), as this client has to write it for the next request."""
-        return self.visit.path(f"/v2/{self.token_name}/{rest}")
+        """The path of something of this image (`blobs/...`), as this client has to write it for the next request.
+
+        A mirror's client sends its `ns` along only of its own accord: it gets the path of the repository, which leads
+        there at every host.
+        """
+        door = self.visit.door
+        if door.namespace is None or door.repository is not None:
+            return self.visit.path(f"/v2/{self.name}/{rest}")
+        place = self._named
+        return self.visit.path(f"{MOUNTS}{place.record.full_name}/v2/{place.image}/{rest}")
 
     @property
     def token_name(self) -> str:
-        """What the image is called where the way in is not told: where tokens are given, and in locations.
+        """What the image is called where tokens are given: `ns` does not come there, so mirrors have full names."""
+        return self.name if self.visit.door.namespace is None else self._named.full_name
 
-        A mirror's client sends its `ns` along only of its own accord: it gets the full name.
-        """
-        if self.visit.door.namespace is None:
-            return self.name
-        return (self.view or Place(self.repository, self.image)).full_name
+    @property
+    def _named(self) -> Place:
+        """What the client has named, which may be a view."""
+        return self.view or Place(self.repository, self.image)
 
     @property
     def account_id(self) -> int | None:

@@ -254,14 +254,14 @@ def test_a_mirror_answers_for_the_registry_that_was_asked_for(gateway: Served, m
 
 
 def test_a_mirror_s_links_lead_on(gateway: Served, mirror: tuple[Place, str]) -> None:
-    """A Link does not say `ns`: it has the full name, so that whoever follows it is understood."""
+    """A Link does not say `ns`: it has the repository's path, so that whoever follows it is understood."""
     place, namespace = mirror
 
     page = gateway.admin("GET", f"/v2/library/nginx/tags/list?n=1&ns={namespace}")
     following = page.headers["link"].partition(">")[0][1:]
 
     assert page.json() == {"name": "library/nginx", "tags": ["1"]}
-    assert following.startswith(f"/v2/{place.name}/library/nginx/tags/list?")
+    assert following.startswith(f"/repositories/oci/{place.name}/v2/library/nginx/tags/list?")
     assert gateway.admin("GET", following).json()["tags"] == ["2"]
 
 

@@ -8,6 +8,7 @@ from gateway.access.actions import Action
 from gateway.access.principal import ANONYMOUS, Principal
 from gateway.edge.address import External
 from gateway.edge.call import Call
+from gateway.oci.paths import MOUNTS
 from gateway.repositories.routing import Place
 from storage import Database, Door, Transaction
 from tests.gateway.edge.visitors import visit
@@ -52,19 +53,21 @@ def test_a_visit_cannot_be_changed() -> None:
             Door(repository="acme/images"),
             "/mirror/v2/acme/images/app/blobs/x",
         ),
-        (External("http", "a.example"), Door(namespace="docker.io"), "/v2/common/all/app/blobs/x"),
+        (External("http", "a.example"), Door(namespace="docker.io"), f"{MOUNTS}common/all/v2/app/blobs/x"),
     ],
 )
 async def test_up_02_a_path_is_what_the_client_asks_next(
     database: Database, external: External, door: Door, path: str
 ) -> None:
-    """With what stands before it on the client's way in; where a mirror is not named, by the full name."""
+    """With what stands before it on the client's way in; for a mirror the repository's own path."""
     repository, view = [await database.transaction(samples.repository, name) for name in ("acme/images", "common/all")]
     seen = dataclasses.replace(visit(at=external), door=door)
     call = Call(seen, ANONYMOUS, repository, "app", "acme/images/app", frozenset(), view=Place(view, "app"))
 
     assert call.path("blobs/x") == path
-    assert dataclasses.replace(call, view=None).token_name == "acme/images/app"
+    assert call.token_name == ("acme/images/app" if door.namespace is None else "common/all/app")
+    agreeing = dataclasses.replace(seen, door=dataclasses.replace(door, repository="common/all"))
+    assert dataclasses.replace(call, visit=agreeing, name="app").path("x") == f"{external.prefix}/v2/app/x"
 
 
 async def test_repositories_ask_what_the_account_may_do_elsewhere(database: Database) -> None:
