@@ -21,6 +21,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "token": "Personal access tokens of users.",
     "project": "Projects: add, list, delete.",
     "repo": "Repositories: add, list, change, delete; restore a manifest.",
+    "warm": "Pull images ahead through a gateway.",
     "gc": "Remove what nothing references any more.",
     "fsck": "Check every stored byte.",
     "migrate": "Bring the database to this version.",

@@ -10,7 +10,7 @@ import pytest
 from gateway.cli import main
 from tests.gateway.cli.command import Sluice, run
 
-PARTS = ["serve", "user", "robot", "token", "project", "repo", "gc", "fsck", "migrate", "config", "bench"]
+PARTS = ["serve", "user", "robot", "token", "project", "repo", "warm", "gc", "fsck", "migrate", "config", "bench"]
 
 
 def _all_commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
