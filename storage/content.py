@@ -368,12 +368,13 @@ class Content:
                     await self._drop_superfluous(blob, stored)
                     return blob
         finally:
-            await self._end_adoption(repository.storage_id, staging_id, is_settled=is_settled)
+            with trio.move_on_after(_TIDY_DEADLINE_S, shield=True):
+                await self._end_adoption(repository.storage_id, staging_id, is_settled=is_settled)
         raise Unavailable(f"blob {digest} is being removed over and over: look at the garbage collection settings")
 
     async def _end_adoption(self, storage_id: int, staging_id: str, *, is_settled: bool) -> None:
         """Free what is left of it; the outcome stands already, and what cannot be freed now, the sweep frees."""
-        with trio.move_on_after(_TIDY_DEADLINE_S, shield=True), suppress(StorageError):
+        with suppress(StorageError):
             async with self.store(storage_id).stage(staging_id, create=False) as staging:
                 await (staging.discard() if is_settled else self.free(storage_id, staging))
 

@@ -192,7 +192,7 @@ async def dock(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for threads to have done something."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - threads and files tell nobody
         await trio.lowlevel.checkpoint()
 
 

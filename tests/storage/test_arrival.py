@@ -151,7 +151,7 @@ async def test_next_start(directory_scene: Scene, tmp_path: Path) -> None:
 
     upstream.before_chunk = stall
     async with trio.open_nursery() as nursery, dock(scene, root) as docked:
-        nursery.start_soon(quietly_fetch, docked, upstream)
+        nursery.start_soon(quietly_fetch, docked, upstream)  # noqa: ASYNC111 - it is to outlive its service
         await half.wait()
     upstream.before_chunk = None
     async with dock(scene, root) as docked:
@@ -206,12 +206,14 @@ async def test_upstream_that_is_silent_for_long(docked: Dock, monkeypatch: pytes
             await go_on.wait()
 
     upstream.before_chunk = stall
-    async with dock(docked.scene, docked.root) as another, trio.open_nursery() as nursery:
-        nursery.start_soon(another.pull, upstream, "filler")
-        await until(lambda: bool(docked.files()) and docked.files()[0].stat().st_size > 0)
-        nursery.start_soon(docked.pull, upstream, "follower")
-        await is_long_ago.wait()
-        go_on.set()
+    async with dock(docked.scene, docked.root) as another:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(another.pull, upstream, "filler")
+            await until(lambda: bool(docked.files()) and docked.files()[0].stat().st_size > 0)
+            nursery.start_soon(docked.pull, upstream, "follower")
+            await is_long_ago.wait()
+            go_on.set()
+        await another.idle()
     assert upstream.opened == [Span(0, SIZE)]
     await docked.idle()
     for image in ("filler", "follower"):
