@@ -242,10 +242,10 @@ class Pulling:
         target = images.find(tx, self.record.id, image)
         if target is None:
             return None
-        self._refuse_buried(tx, target.id, digest)
         found = manifests.find(tx, target.id, digest)
         document = manifests.by_digest(tx, target.id, digest) if found else None
         if found is None or document is None:
+            self._refuse_buried(tx, target.id, digest)
             return None
         return self._lead(tx, Copy(document, int(self.means.clock()), etag), target.id, found.id, tag)
 
