@@ -6,10 +6,13 @@ RFC 9110, section 11. The field is written by strangers: what is malformed gives
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Final
 
 HEADER: Final = "www-authenticate"
 MAX_CHALLENGES: Final = 16
+MAX_FIELD: Final = 8192
+"""Characters of one field that are read; longer ones of registries have some hundred."""
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  # the grammar's word
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _PARAMETER: Final = re.compile(rf"({_TOKEN})[ \t]*=[ \t]*({_TOKEN}|{_QUOTED})(?=[ \t]*(?:,|$))")
@@ -33,11 +36,8 @@ class Challenge:
 
 def challenges_of(headers: Iterable[tuple[str, str]]) -> list[Challenge]:
     """All challenges in these fields (names in lower case), in order, at most `MAX_CHALLENGES`."""
-    found: list[Challenge] = []
-    for name, value in headers:
-        if name == HEADER:
-            found += _challenges(value)
-    return found[:MAX_CHALLENGES]
+    values = (value[:MAX_FIELD] for name, value in headers if name == HEADER)
+    return list(islice(chain.from_iterable(map(_challenges, values)), MAX_CHALLENGES))
 
 
 def choose(challenges: Sequence[Challenge]) -> Challenge | None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.challenge import Challenge, challenges_of, choose
+from gateway.upstream.challenge import MAX_CHALLENGES, MAX_FIELD, Challenge, challenges_of, choose
 
 HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/a:pull"'
 HUB_READ = Challenge(
@@ -73,9 +73,12 @@ def test_tokens_are_preferred_to_passwords(values: list[str], chosen: Challenge 
     assert choose(read(*values)) == chosen
 
 
-def test_the_number_of_challenges_is_bounded() -> None:
-    """Row P11: a field of thousands of schemes costs no more than it is long."""
-    assert len(read("a," * 30_000)) == 16
+def test_row_p11_fields_are_read_within_bounds() -> None:
+    """A field of thousands of schemes or parameters gives a few of them, and its length is no matter."""
+    assert len(read("a," * 30_000)) == MAX_CHALLENGES
+    assert len(read(*["Basic"] * 1000)) == MAX_CHALLENGES
+    (challenge,) = read("Bearer " + ",".join(f"{each:x}=b" for each in range(100_000)))
+    assert len(challenge.parameters) < MAX_FIELD / 3
 
 
 @given(st.lists(st.text(max_size=200), max_size=4))
