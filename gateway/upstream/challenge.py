@@ -12,7 +12,7 @@ from typing import Final
 HEADER: Final = "www-authenticate"
 MAX_CHALLENGES: Final = 16
 MAX_FIELD: Final = 8192
-"""Characters of one field that are read; longer ones of registries have some hundred."""
+"""Characters of a field that is read at all; a guess, registries' have some hundred."""
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105  # the grammar's word
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _PARAMETER: Final = re.compile(rf"({_TOKEN})[ \t]*=[ \t]*({_TOKEN}|{_QUOTED})(?=[ \t]*(?:,|$))")
@@ -36,7 +36,7 @@ class Challenge:
 
 def challenges_of(headers: Iterable[tuple[str, str]]) -> list[Challenge]:
     """All challenges in these fields (names in lower case), in order, at most `MAX_CHALLENGES`."""
-    values = (value[:MAX_FIELD] for name, value in headers if name == HEADER)
+    values = (value for name, value in headers if name == HEADER and len(value) <= MAX_FIELD)
     return list(islice(chain.from_iterable(map(_challenges, values)), MAX_CHALLENGES))
 
 
