@@ -1,7 +1,7 @@
 """Challenges as registries, proxies and strangers write them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.upstream.challenge import MAX_CHALLENGES, MAX_FIELD, Challenge, challenges_of, choose
@@ -80,6 +80,7 @@ def test_row_p11_fields_are_read_within_bounds() -> None:
     assert read("a," * MAX_FIELD, "Bearer " + "a=b," * MAX_FIELD, HUB) == [HUB_READ]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=200), max_size=4))
 def test_no_field_is_an_error(values: list[str]) -> None:
     """Whatever strangers write, something is read and nothing is raised."""
