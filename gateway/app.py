@@ -206,7 +206,7 @@ async def _assemble(ground: _Ground, fetching: Fetching | None) -> Services:
     await keyring.refresh()
     issuer = TokenIssuer(keyring, service=access.service, lifetime_s=access.token_lifetime_s, clock=clock)
     authenticator = Authenticator(database, passwords, issuer=issuer, clock=clock)
-    pulls = Pulls()
+    pulls = Pulls(clock=clock)
     pulse = Pulse(database)
     lane = Lane(
         database.changes(),

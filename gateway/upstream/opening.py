@@ -68,6 +68,7 @@ class Upstreams:
         self._is_unwritten = trio.Event()
         self._writing = trio.Lock()
         self._keeping = trio.CancelScope()
+        self._open: set[UpstreamHttp] = set()
         self._orphans: deque[UpstreamHttp] = deque()  # appended to by whatever thread collects garbage
 
     @classmethod
@@ -118,6 +119,7 @@ class Upstreams:
         names = {_budget_name(place, each) for place in places for each in askers}
         known = await self._database.read(_read_budgets, sorted(names))
         http = UpstreamHttp(settings, credentials, nursery=self._nursery, names=self._names)
+        self._open.add(http)
         endpoints = [
             Endpoint(
                 url,
@@ -173,14 +175,15 @@ class Upstreams:
     async def _close_orphans(self) -> None:
         """Close the connections of upstreams that nobody can ask any more."""
         while self._orphans:
-            await self._orphans.popleft().aclose()
+            http = self._orphans.popleft()
+            self._open.discard(http)
+            await http.aclose()
 
     async def _aclose(self) -> None:
         self._keeping.cancel()
         await self._write_budgets()
-        await self._close_orphans()
-        for made in self._made.values():
-            await made.registry.aclose()
+        for http in self._open:  # also those that somebody still holds
+            await http.aclose()
 
 
 def _origin(place: Place) -> str:

@@ -256,3 +256,19 @@ async def test_only_so_many_are_kept_and_the_others_closed(
         with pytest.raises(trio.ClosedResourceError):
             async with http.stream(Address(upstream.url, "/v2/"), scope=""):
                 pass
+
+
+@pytest.mark.slow
+async def test_what_somebody_still_holds_is_closed_at_the_end(
+    database: Database, upstream: ScriptedUpstream, clock: Clock
+) -> None:
+    """An upstream whose settings changed may live on in the traceback of an error; its connections do not."""
+    record = await proxy(database, upstream)
+    async with Upstreams.open(database, unseal, clock=clock) as opened:
+        first = await opened.of(record)
+        await first.manifest(APP, LATEST)
+        changed = replace(record, settings=record.settings.replace("{", '{"other":1,', 1))
+        assert await opened.of(changed) is not first
+    with pytest.raises(trio.ClosedResourceError):
+        async with first._questions.http.stream(Address(upstream.url, "/v2/"), scope=""):
+            pass
