@@ -124,7 +124,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--ca",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=False),
         help="File with the authorities (PEM) of the upstream's certificate.",
     ),
     click.option(
@@ -244,6 +244,8 @@ def _named(names: Sequence[str]) -> tuple[str, ...]:
 def _authorities(file: Path) -> str:
     try:
         return upstreams.ca_pem(file.read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        raise click.UsageError(f"--ca {file}: {error.strerror or error}") from error
     except ValueError as error:
         raise click.UsageError(f"--ca {file}: {error}") from error
 

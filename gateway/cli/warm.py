@@ -37,7 +37,7 @@ class Image:
 
 
 @click.command("warm", cls=Command)
-@click.argument("images", metavar="LIST", type=click.File("r"))
+@click.argument("images", metavar="LIST", type=click.File("r", lazy=True))
 @click.option(
     "--url",
     default="http://127.0.0.1:8080",
@@ -59,7 +59,7 @@ class Image:
 @click.option("--parallel", type=click.IntRange(1, 32), default=_PARALLEL, show_default=True, help="Requests at once.")
 @click.option(
     "--ca",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="File with the authorities (PEM) of the gateway's certificate.",
 )
 def command(  # an option each
@@ -84,9 +84,10 @@ def command(  # an option each
       sluice warm images.txt --url https://registry.example.com --user ci --platform linux/amd64
       echo common/dockerhub-proxy/library/nginx:1.27 | sluice warm -
     """
-    if from_stdin and images is sys.stdin:
+    if from_stdin and images.name == "-":
         raise click.UsageError("standard input cannot be both the list and the password: set SLUICE_PASSWORD")
-    wanted = read_list(images, host=urlsplit(url).netloc)
+    with images:
+        wanted = read_list(images, host=urlsplit(url).netloc)
     login = Login(user, ask_password(from_stdin=from_stdin)) if user is not None else None
     client = RegistryClient(url, login=login, tls=_tls(ca))
     totals = Totals()
@@ -237,4 +238,4 @@ def _tell(count: int, totals: Totals) -> None:
     brought = count - len(totals.failed)
     click.echo(f"{brought} of {count} images are there: {totals.blobs} blobs, {amount(totals.size_bytes)}")
     if totals.failed:
-        raise click.ClickException(f"{len(totals.failed)} images could not be had; the lines above say why")
+        raise click.ClickException(f"{len(totals.failed)} of {count} could not be had; the lines above say why")
