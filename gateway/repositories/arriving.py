@@ -59,7 +59,7 @@ class Arriving:
         )
         if shared is not None:
             return shared
-        if not self._pulling.may_ask(image) or self._pulling.is_unknown(image, digest):
+        if not self._pulling.may_ask(image) or self._pulling.is_unknown(image, _as_blob(digest)):
             raise blob_unknown(digest)
         return ArrivingBlob(digest, size_bytes, partial(self._open, image, digest, size_bytes))
 
@@ -103,7 +103,7 @@ class Arriving:
 
     async def _ask_size(self, image: str, digest: Digest) -> int | None:
         upstream = await self._pulling.upstream()
-        return await self._pulling.ask(image, digest, partial(upstream.blob_size, image, digest))
+        return await self._pulling.ask(image, _as_blob(digest), partial(upstream.blob_size, image, digest))
 
     def _referred_size(self, tx: Transaction, image: str, digest: Digest) -> int | None:
         found = images.find(tx, self._pulling.record.id, image)
@@ -116,9 +116,14 @@ class Arriving:
             reason = reason.__cause__
         match reason:
             case UpstreamUnknown() | UpstreamDenied():
-                self._pulling.note_unknown(image, digest)
+                self._pulling.note_unknown(image, _as_blob(digest))
                 return blob_unknown(digest)
             case UpstreamError():
                 return type(reason)(*reason.args, retry_after_s=reason.retry_after_s)
             case _:
                 return error
+
+
+def _as_blob(digest: Digest) -> str:
+    """What is asked about: that a registry has no manifest of a digest says nothing of a blob, nor the other way."""
+    return f"blobs/{digest}"

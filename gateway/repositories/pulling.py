@@ -115,7 +115,10 @@ class Pulling:
         self.means.unknown.put(self.key("unknown", image, what), None)
 
     async def ask(self, image: str, what: object, question: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer to a question, asked once for all who ask it; None: unknown, which is remembered for a while."""
+        """The answer to a question, asked once for all who ask it; None: unknown, which is remembered for a while.
+
+        `what` has to tell apart what has different answers: a digest alone is that of a manifest.
+        """
         if self.is_unknown(image, what):
             return None
 

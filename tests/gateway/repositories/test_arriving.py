@@ -15,7 +15,7 @@ from tests.gateway.repositories.mirror import Mirror, asked, changed
 from tests.gateway.repositories.shelf import Holder, Shelf, refused
 from tests.served import sha256
 from tests.upstream.login import Bearer
-from tests.upstream.script import Busy, Cut, Other, Says, Truncated, WrongByte, on
+from tests.upstream.script import Busy, Cut, Other, Says, Stall, Truncated, WrongByte, on
 from tests.upstream.scripted import ScriptedUpstream
 
 LAYER = os.urandom(700_000)
@@ -197,3 +197,37 @@ async def test_offline_only_what_is_here_is_given(
     await through.blob(record, "app", DIGEST)
     await through.idle()
     assert await through.blob(offline, "app", DIGEST) == LAYER
+
+
+async def test_a_digest_that_is_no_blob_may_be_a_manifest(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """Who asks for a manifest as a blob, or for a layer as a manifest, makes neither unknown to others."""
+    image = upstream.shelf.image("app", None, LAYER)
+    record = await through.make(negative_ttl_s=30)
+    digest = Digest.parse(image.digest)
+
+    await refused(Code.BLOB_UNKNOWN, through.find(record, "app", image.digest))
+    assert await through.digest(record, "app", digest) == image.digest
+    await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", Digest.parse(DIGEST)))
+    assert await through.blob(record, "app", DIGEST) == LAYER
+
+
+async def test_a_digest_is_asked_for_as_blob_and_as_manifest_at_once(
+    through: Mirror, upstream: ScriptedUpstream
+) -> None:
+    """Each who asks meanwhile gets what was asked for: registries have manifests among their blobs."""
+    image = upstream.shelf.image("app", None, LAYER)
+    upstream.shelf.put_blob("app", image.manifest.content)
+    record = await through.make()
+    stalled = upstream.script(Stall(), on("blobs", method="HEAD"))
+    found: list[object] = []
+
+    async def look() -> None:
+        found.append(await through.find(record, "app", image.digest))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        while not stalled.hits:  # noqa: ASYNC110 - a thread counts them
+            await trio.sleep(0.01)
+        assert await through.digest(record, "app", Digest.parse(image.digest)) == image.digest
+        upstream.heal()
+    assert [type(each) for each in found] == [ArrivingBlob]
