@@ -1,10 +1,11 @@
 """Proxy and virtual repositories in front of scripted upstreams, made through a gateway's management API."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from tests.people import Place, make_place, unique
-from tests.served import Reply, Served
+from tests.served import Reply, Served, sha256
 from tests.servers.processes import wait_until
 from tests.upstream.scripted import ScriptedUpstream
 
@@ -43,6 +44,17 @@ def manifest_path(place: Place, image: str, reference: str) -> str:
 def blob_path(place: Place, image: str, digest: str) -> str:
     """Where a client asks for a blob."""
     return f"/v2/{place.name}/{image}/blobs/{digest}"
+
+
+def files_of(gateway: Served, content: bytes) -> list[Path]:
+    """Where in its storage the gateway keeps these bytes."""
+    hexadecimal = sha256(content).partition(":")[2]
+    return [path for path in (gateway.data / "storages").rglob(f"*{hexadecimal[4:]}*") if path.is_file()]
+
+
+def is_stored(gateway: Served, *contents: bytes) -> bool:
+    """Whether all of these were published, which happens a moment after the first reader has them."""
+    return all(files_of(gateway, content) for content in contents)
 
 
 def in_time(ask: Callable[[], Reply], is_good: Callable[[Reply], bool], deadline_s: float = HEALED_S) -> Reply:

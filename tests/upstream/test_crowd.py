@@ -15,7 +15,7 @@ from tests.served import Served, sha256
 from tests.servers.processes import descendants, wait_until
 from tests.upstream.proxied import blob_path, image_name, make_proxy, manifest_path
 from tests.upstream.pulling import Client, at_random_times, crowd
-from tests.upstream.script import Cut, Slow, Stall, on
+from tests.upstream.script import Cut, Says, Slow, Stall, Wait, on
 from tests.upstream.scripted import ScriptedUpstream
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
@@ -71,6 +71,23 @@ def test_who_began_may_leave(gateway: Served, upstream: ScriptedUpstream) -> Non
     assert 0 < len(first.body) < SIZE
     assert all(pulled.is_complete and pulled.body == content for pulled in pulls)
     assert upstream.gets(sha256(content)) == 1
+
+
+def test_a_first_try_that_fails_is_followed_by_one(gateway: Served, upstream: ScriptedUpstream) -> None:
+    """The upstream refuses once while clients of both workers wait: what is fetched after that is fetched once."""
+    content = os.urandom(150_000)
+    path, token = cold(gateway, upstream, content)
+    upstream.script(Wait(0.5), GETS)
+    upstream.script(Says(500), GETS, times=1)
+    client = Client(gateway, path, token)
+
+    with ThreadPoolExecutor(16) as pool:
+        pulls = list(pool.map(lambda _: client.pull(), range(16)))
+    assert wait_until(lambda: client.pull().is_complete, 30)
+
+    assert all(pulled.body == content for pulled in pulls if pulled.is_complete)
+    assert {pulled.status for pulled in pulls} <= {200, 502}
+    assert [seen.status for seen in upstream.seen(GETS)].count(200) == 1
 
 
 def test_nobody_waits_for_the_slowest(gateway: Served, upstream: ScriptedUpstream) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.people import Place, change
 from tests.served import OCI_MANIFEST, Reply, Served, descriptor, image_manifest, sha256
-from tests.upstream.proxied import blob_path, image_name, in_time, make_proxy, manifest_path
+from tests.servers.processes import wait_until
+from tests.upstream.proxied import blob_path, image_name, in_time, is_stored, make_proxy, manifest_path
 from tests.upstream.pulling import Client
 from tests.upstream.script import Cut, Says, Stall, on
 from tests.upstream.scripted import ScriptedUpstream
@@ -207,6 +208,7 @@ def test_offline_nobody_is_asked(gateway: Served, upstream: ScriptedUpstream, la
     place = make_proxy(gateway, upstream, cache_ttl=0)
     assert ask(gateway, place, name).status == 200
     assert gateway.admin("GET", blob_path(place, name, sha256(layer))).body == layer
+    assert wait_until(lambda: is_stored(gateway, layer), 20)
     change(gateway, f"repos/{place.name}", {"offline": True})
     asked = len(upstream.requests)
 

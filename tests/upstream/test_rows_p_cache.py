@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,17 @@ from tests.people import Place, change, make_place
 from tests.served import OCI_MANIFEST, Reply, Served, image_manifest, sha256
 from tests.servers.processes import wait_until
 from tests.upstream.login import Bearer
-from tests.upstream.proxied import blob_path, clear, image_name, in_time, make_proxy, make_virtual, manifest_path
+from tests.upstream.proxied import (
+    blob_path,
+    clear,
+    files_of,
+    image_name,
+    in_time,
+    is_stored,
+    make_proxy,
+    make_virtual,
+    manifest_path,
+)
 from tests.upstream.pulling import Client
 from tests.upstream.script import (
     HTML,
@@ -207,12 +216,6 @@ def test_p6_a_token_is_fetched_once_in_its_life(gateway: Served, upstream: Scrip
     assert all(login.is_accepted for login in auth.logins)
 
 
-def files_of(gateway: Served, content: bytes) -> list[Path]:
-    """Where in its storage the gateway keeps these bytes."""
-    hexadecimal = sha256(content).partition(":")[2]
-    return [path for path in (gateway.data / "storages").rglob(f"*{hexadecimal[4:]}*") if path.is_file()]
-
-
 def test_p8_what_another_image_needs_stays(gateway: Served, layer: bytes, upstream: ScriptedUpstream) -> None:
     """Clearing one image leaves the layers that it shared with another one, whose upstream is dead by now."""
     one, two = image_name(), image_name()
@@ -225,7 +228,7 @@ def test_p8_what_another_image_needs_stays(gateway: Served, layer: bytes, upstre
         assert ask_blob(gateway, place, name, layer).body == layer
     assert ask_blob(gateway, place, one, own).body == own
     # Published a moment after its first reader has it; what is still on its way when a cache is cleared comes in.
-    assert wait_until(lambda: bool(files_of(gateway, own) and files_of(gateway, layer)), 20)
+    assert wait_until(lambda: is_stored(gateway, own, layer), 20)
 
     clear(gateway, place, one)
     upstream.refuse()
@@ -244,7 +247,7 @@ def test_p8_bytes_that_vanish_are_fetched_again(gateway: Served, upstream: Scrip
     place = make_proxy(gateway, upstream)
     assert ask(gateway, place, name).status == 200
     assert ask_blob(gateway, place, name, content).body == content
-    assert wait_until(lambda: bool(files_of(gateway, content)), 20)  # it is published after its first reader has it
+    assert wait_until(lambda: is_stored(gateway, content), 20)  # it is published after its first reader has it
     for path in files_of(gateway, content):
         path.chmod(0o600)
         path.unlink()
