@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TextIO
+from typing import IO, Final
 from urllib.parse import urlsplit
 
 import click
@@ -37,7 +37,7 @@ class Image:
 
 
 @click.command("warm", cls=Command)
-@click.argument("images", metavar="LIST", type=click.File("r", lazy=True))
+@click.argument("images", metavar="LIST")
 @click.option(
     "--url",
     default="http://127.0.0.1:8080",
@@ -64,7 +64,7 @@ class Image:
 )
 def command(  # an option each
     *,
-    images: TextIO,
+    images: str,
     url: str,
     user: str | None,
     from_stdin: bool,
@@ -84,10 +84,9 @@ def command(  # an option each
       sluice warm images.txt --url https://registry.example.com --user ci --platform linux/amd64
       echo common/dockerhub-proxy/library/nginx:1.27 | sluice warm -
     """
-    if from_stdin and images.name == "-":
+    if from_stdin and images == "-":
         raise click.UsageError("standard input cannot be both the list and the password: set SLUICE_PASSWORD")
-    with images:
-        wanted = read_list(images, host=urlsplit(url).netloc)
+    wanted = _read_file(images, host=urlsplit(url).netloc)
     login = Login(user, ask_password(from_stdin=from_stdin)) if user is not None else None
     client = RegistryClient(url, login=login, tls=_tls(ca))
     totals = Totals()
@@ -102,7 +101,15 @@ def command(  # an option each
     _tell(len(wanted), totals)
 
 
-def read_list(lines: TextIO, *, host: str) -> list[Image]:
+def _read_file(name: str, *, host: str) -> list[Image]:
+    try:
+        with click.open_file(name, encoding="utf-8") as lines:
+            return read_list(lines, host=host)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{name}: {error}") from error
+
+
+def read_list(lines: IO[str], *, host: str) -> list[Image]:
     """The images of a list, each once; `UsageError` that names every line that is none.
 
     `host`: the gateway's own, which images may be written with.

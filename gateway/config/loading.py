@@ -25,7 +25,7 @@ OTHER_VARIABLES: Final = {
     "SLUICE_ADMIN_PASSWORD": "password of the administrator that the first start makes; default: a random one",
     "SLUICE_CONFIG": "the configuration file, as `--config`",
     "SLUICE_PASSWORD": "the password for `sluice user add` and `sluice user passwd`, instead of the prompt",
-    "SLUICE_UPSTREAM_PASSWORD": "the password for `sluice repo --username`, instead of the prompt",
+    "SLUICE_UPSTREAM_PASSWORD": "the password for `sluice repo set --username`, instead of the prompt",
     "SLUICE_CRASH_ROUNDS": "how often the crash test of this project kills the server",
 }
 """Variables of ours that are no settings, and what they are for."""
