@@ -55,6 +55,11 @@ class Flight(Generic[T]):
             raise _own_copy(self._failure) from self._failure
         return self._value  # type: ignore[return-value]  # it has ended without failing, so this is a T
 
+    async def ended(self) -> None:
+        """Wait for it to end, however it does."""
+        await self._ended.wait()
+        await trio.lowlevel.checkpoint()
+
     async def run(self, work: Callable[[], Awaitable[T]]) -> None:
         """Do it; for the task of `Turns`. Trouble is kept for who waits, and does not end the task's nursery."""
         try:
@@ -116,6 +121,11 @@ class Turns:
     async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         """The result of doing it once for all who ask under this key meanwhile."""
         return await self.begin(key, work).outcome()
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is being done in this process."""
+        while self._flights:
+            await next(iter(self._flights.values())).ended()
 
     async def alone(self, name: str, look: Look[T], work: Callable[[], Awaitable[T]]) -> T:
         """What `look` finds, or the result of `work`, which is done by one process at a time under this name.

@@ -303,6 +303,8 @@ class Lane:
             return
         if not self._learns_tags and not _is_by_digest(lesson.pulled):
             return
+        if lesson.fresh_until is not None and lesson.fresh_until <= self._clock():
+            return
         key, seen, withdrawn = looked
         if withdrawn != self._withdrawn():
             return

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,44 @@ class Seen:
         return cls(status, tuple(sorted(rest)), body)
 
 
+class _Held:
+    """An open registry in a task of its own: its nurseries end where they began, whoever gives the commands."""
+
+    def __init__(self) -> None:
+        self._changed = trio.Event()
+        self._registry: Registry | None = None
+        self._failure: Exception | None = None
+        self._leave = trio.Event()
+        self._left = trio.Event()
+
+    async def hold(self, opening: AbstractAsyncContextManager[Registry]) -> None:
+        """The task."""
+        try:
+            async with opening as self._registry:
+                self._changed.set()
+                await self._leave.wait()
+        except Exception as error:  # noqa: BLE001 - `opened` or `close` raises it
+            self._failure = error
+        finally:
+            self._changed.set()
+            self._left.set()
+
+    async def opened(self) -> Registry:
+        """Wait for it."""
+        await self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+        assert self._registry is not None
+        return self._registry
+
+    async def close(self) -> None:
+        """End it."""
+        self._leave.set()
+        await self._left.wait()
+        if self._failure is not None:
+            raise self._failure
+
+
 class LaneGateway:
     """One process's worth of a gateway, on a data directory that others may use too."""
 
@@ -68,7 +106,7 @@ class LaneGateway:
         self.clock = Clock()
         self.registry: Registry
         self.hits = 0
-        self._opened = AsyncExitStack()
+        self._held: _Held | None = None
 
     async def open_told_late(self, data: Path, **sections: Any) -> ToldLate:
         """As `open`, with a lane that hears of changes as over a network; gives what decides when it does."""
@@ -91,11 +129,14 @@ class LaneGateway:
         """Open the data directory, after closing the one before."""
         await self.close()
         self.hits = 0
-        self.registry = await self._opened.enter_async_context(Registry.open(data, clock=self.clock, **sections))
+        self._held = _Held()
+        trio.lowlevel.spawn_system_task(self._held.hold, Registry.open(data, clock=self.clock, **sections))
+        self.registry = await self._held.opened()
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._opened.aclose()
+        if self._held is not None:
+            await self._held.close()
 
     # --- comparing ------------------------------------------------------------------------------------------------
 
@@ -106,6 +147,8 @@ class LaneGateway:
         """
         recalled = self.recall(method, target, fields)
         answered = await self.ask(method, target, fields)
+        if (fetching := self.registry.services.fetching) is not None:
+            await fetching.turns.wait_idle()  # questions that go on behind an answer change what is right
         if recalled is None:
             return answered.status, None
         self.hits += 1

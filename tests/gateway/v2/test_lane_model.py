@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ class Machine(RuleBasedStateMachine):
     other: OtherProcess
     template: Path
     asked_per_act = 14
+    names: Sequence[str] = NAMES
+    targets: Sequence[str] = TARGETS
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         questions = [self.chance.choice(self.known) for _ in range(self.asked_per_act // 2) if self.known]
         callers = [[["authorization", each]] for each in (self.admin, *self._logins(), *self.tokens)] + [[]]
         while len(questions) < self.asked_per_act:
-            questions.append((self.chance.choice(TARGETS), self.chance.choice(callers)))
+            questions.append((self.chance.choice(self.targets), self.chance.choice(callers)))
         self.compare_all(questions)
 
     def compare_all(self, questions: list[Question]) -> None:
@@ -176,8 +178,12 @@ class Machine(RuleBasedStateMachine):
             self.push(0, name, TAGS[0], 1)
         self.token(0, 0)
         self.token(0, 1)
+        self.furnish_more()
         self.compare()
         self.compare()
+
+    def furnish_more(self) -> None:
+        """What else there is, in machines that have more."""
 
     def _make(self, repository: str) -> None:
         project, _, name = repository.partition("/")
@@ -284,7 +290,7 @@ class Machine(RuleBasedStateMachine):
         """Get a registry token for all images, as anybody."""
         logins = [self.admin, *(each for each in self._logins() if each.startswith("Basic")), ""]
         login = logins[place % len(logins)]
-        scopes = "&".join(f"scope=repository:{name}:pull" for name in NAMES)
+        scopes = "&".join(f"scope=repository:{name}:pull" for name in self.names)
         command = {"do": "request", "method": "GET", "target": f"/v2/token?service=sluice&{scopes}"}
         fields = [["authorization", login]] if login else []
         status, _, text = self.perform(at, {**command, "fields": fields})
