@@ -5,7 +5,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage import BlobStore, Conflict, Content, Database, Digest, Installation, Move, MoveTotals, Transaction
+from storage import (
+    AddressKind,
+    BlobStore,
+    Conflict,
+    Content,
+    Database,
+    Digest,
+    ImageRecord,
+    Installation,
+    Move,
+    MoveTotals,
+    RepositoryRecord,
+    Transaction,
+)
+from storage.metadata import addresses, members, pulls, tags, upstreams
+from storage.metadata.members import NewMember
 from storage.metadata.moving import copied_tables, require_whole
 from storage.metadata.tables import metadata
 from tests.storage.scene import Scene
@@ -30,6 +45,8 @@ class Pair:
         old = await self.scene.put_manifest([Digest.of(LAYERS[0])], "app", tag="old", salt="old")
         await self.scene.delete_manifest(old)
         await self.scene.push(LAYERS[4], "app", digest=Digest.of(LAYERS[4], "sha512"))
+        place = await self.scene.image("app")
+        await self.scene.database.transaction(_connect, self.scene.repository, self.scene.other, place)
 
     async def move(self, *, replace: bool = False, reread: bool = False) -> MoveTotals:
         """Move everything once."""
@@ -51,6 +68,17 @@ class Pair:
     async def lose(self, layer: bytes) -> None:
         """Take the layer's bytes from the old store."""
         await self.scene.store.remove((await self.scene.find(Digest.of(layer), "app")).record.stored.key)
+
+
+def _connect(tx: Transaction, first: RepositoryRecord, second: RepositoryRecord, image: ImageRecord) -> None:
+    """Addresses, members, a credential, and what is known of a tag and a manifest."""
+    addresses.put(tx, first.id, AddressKind.NAMESPACE, ["registry.example"])
+    members.put(tx, second.id, [NewMember(first.id, include=("a/*",), is_default=True)])
+    upstreams.put_credentials(tx, first.id, [b"sealed"])
+    upstreams.put_check(tx, image.id, "1.0", 7, '"etag"')
+    tagged = tags.find(tx, image.id, "1.0")
+    assert tagged is not None
+    pulls.note(tx, [(image.id, tagged.digest, 8)])
 
 
 def rows_of(tx: Transaction, table: str) -> list[tuple[Any, ...]]:

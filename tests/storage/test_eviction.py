@@ -155,19 +155,20 @@ async def test_blobs_without_a_manifest_go_first(cache: Cache) -> None:
     assert await cache.held("one", "two", "six", "alone", "young") == {"one", "two", "six", "young"}
 
 
-async def test_more_manifests_than_one_look_gives(database_file: Path) -> None:
+async def test_more_manifests_than_one_look_gives(database_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All pages are gone through, in the order of use over all images."""
+    monkeypatch.setattr("storage.eviction._LOOK", 20)
     async with SqliteDatabase(database_file) as database:
         cache = Cache(database, now=NOW + 5000)
 
         def fill(tx: Transaction) -> None:
-            for number in range(1100):
+            for number in range(110):
                 target = image(tx, f"hub/cache/{number % 3}")
                 manifest(tx, target, f"{number:04}")
                 pulls.note(tx, [(target.id, document(f"{number:04}").digest, NOW + 1 + number)])
 
         await database.transaction(fill)
         report = await cache.evict(max_bytes=4 * 60)
-        assert report.cold_manifests == 1040
+        assert report.cold_manifests == 50
         found = await database.survey(pulls.coldest, 1, limit=2000)
-        assert [each.used_at for each in found] == [NOW + 1 + number for number in range(1040, 1100)]
+        assert [each.used_at for each in found] == [NOW + 1 + number for number in range(50, 110)]

@@ -299,6 +299,18 @@ async def test_leases_and_open_uploads_stay_where_they_are(pair: Pair) -> None:
     assert len(await pair.source.database.survey(rows_of, "uploads")) == 1
 
 
+async def test_what_another_secret_key_sealed_stays_where_it_is(pair: Pair) -> None:
+    """Nobody could open it; all else is there, and a later move with the same key brings it."""
+    move = Move(pair.source, pair.target, keys=False, clock=pair.scene.clock)
+    await move.run()
+    without = await pair.target.database.survey(rows_of, "upstream_credentials")
+    addresses = await pair.target.database.survey(rows_of, "repository_addresses")
+    await pair.move()
+
+    assert (without, len(addresses)) == ([], 1)
+    assert await pair.target.database.survey(rows_of, "upstream_credentials") == [(1, 0, b"sealed")]
+
+
 async def test_a_storage_that_one_of_the_two_lacks_is_named(pair: Pair) -> None:
     """Before anything moves; one that nothing uses any more is not asked for."""
     await pair.source.database.transaction(storages.ensure, "unused")

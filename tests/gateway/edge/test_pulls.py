@@ -39,7 +39,7 @@ class Time:
         return self.now
 
 
-NAMES = [f"manifest {number}" for number in range(450)]
+NAMES = [f"manifest {number}" for number in range(150)]
 
 
 @pytest.fixture
