@@ -2,12 +2,14 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.people import Place
-from tests.replicas.pair import Replicas
+from tests.replicas.pair import Replicas, serve
 from tests.served import Served, sha256
+from tests.servers.installation import Installation
 from tests.servers.processes import wait_until
 from tests.upstream.proxied import blob_path, image_name, make_proxy, manifest_path
 from tests.upstream.pulling import Client, Pulled
@@ -58,7 +60,7 @@ def test_both_together_fetch_once(replicas: Replicas) -> None:
         assert all(pulled.is_complete and pulled.body == content for pulled in pulls)
         assert upstream.gets(sha256(content)) == 1
         assert upstream.bytes_sent(sha256(content)) == SIZE
-    assert replicas.stored(sha256(content)) == 1
+    assert wait_until(lambda: replicas.stored(sha256(content)) == 1, 30)
 
 
 def test_a_manifest_is_fetched_once_for_both(replicas: Replicas) -> None:
@@ -81,3 +83,23 @@ def test_a_manifest_is_fetched_once_for_both(replicas: Replicas) -> None:
 
         assert bodies == {second.manifest.content}
         assert upstream.gets(second.digest) + upstream.gets("second") == 1
+
+
+def test_a_dead_replica_holds_nobody_up(installation: Installation, tmp_path: Path) -> None:
+    """Killed in the middle of a fetch, it is waited for until its lease lapses; then the other one fetches, once."""
+    content = os.urandom(SIZE)
+    with serve(installation, tmp_path) as replicas, ScriptedUpstream() as upstream:
+        place, name, token = cold(replicas, upstream, content)
+        upstream.script(Stall(SIZE // 2), GETS, times=1)
+        path, (first, second) = blob_path(place, name, sha256(content)), replicas.members
+        assert len(Client(first, path, token, leave_at=SIZE // 4).pull().body) >= SIZE // 4
+
+        with ThreadPoolExecutor(READERS) as pool:
+            pulling = [pool.submit(Client(second, path, token).pull) for _ in range(READERS)]
+            first.kill()
+            pulls = [each.result() for each in pulling]
+
+        assert [(pulled.status, pulled.is_complete) for pulled in pulls] == [(200, True)] * READERS
+        assert all(pulled.body == content for pulled in pulls)
+        assert len(upstream.seen(GETS)) == 2
+        assert wait_until(lambda: replicas.stored(sha256(content)) == 1, 30)

@@ -12,7 +12,7 @@ from tests.served import OCI_MANIFEST, Reply, Served, descriptor, image_manifest
 from tests.servers.processes import wait_until
 from tests.upstream.proxied import blob_path, image_name, in_time, is_stored, make_proxy, manifest_path
 from tests.upstream.pulling import Client
-from tests.upstream.script import Cut, Says, Stall, on
+from tests.upstream.script import Chunked, Cut, Says, Stall, on
 from tests.upstream.scripted import ScriptedUpstream
 from tests.upstream.shelf import Manifest
 
@@ -44,6 +44,20 @@ def test_blobs_of_every_size_come_through(gateway: Served, upstream: ScriptedUps
             last = gateway.admin("GET", path, headers={"Range": "bytes=-1"})
             assert (last.status, last.body) == (206, content[-1:])
     assert set(upstream.all_gets().values()) == {1}
+
+
+def test_a_blob_without_a_length_comes_through(gateway: Served, upstream: ScriptedUpstream, layer: bytes) -> None:
+    """Stores that send in chunks say no length: the manifest has said it, and the digest decides."""
+    name = image_name()
+    upstream.shelf.image(name, "latest", layer)
+    upstream.script(Chunked(), on("blobs"))
+    place = make_proxy(gateway, upstream)
+    assert ask(gateway, place, name).status == 200
+
+    reply = gateway.admin("GET", blob_path(place, name, sha256(layer)))
+
+    assert (reply.status, reply.body, reply.headers["content-length"]) == (200, layer, str(len(layer)))
+    assert upstream.gets(sha256(layer)) == 1
 
 
 @pytest.mark.parametrize("span", ["0-0", "0-", "100-199", "199000-", "-1", "-5000", "150000-999999"])
