@@ -76,6 +76,10 @@ class ProxyRepository:
             found = FoundManifest(document)
         if found is None:
             raise _unknown(image, reference)
+        if copy is None or copy.document.digest != found.document.digest:  # it came just now
+            self._means.prefetching.begin(
+                self._means.turns, self, image, found.document, platforms=self._settings.platforms
+            )
         return found
 
     async def _by_tag(self, name: str, tag: Tag, copy: Copy | None) -> FoundManifest | None:

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from gateway.oci.names import Reference, Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories import rows
+from gateway.repositories.prefetching import Prefetching
 from gateway.repositories.remembered import Remembered
 from gateway.repositories.turns import Flight, Turns
 from gateway.upstream import naming
@@ -54,6 +55,7 @@ class Means:
     arrivals: Arrivals
     turns: Turns
     clock: Callable[[], float]
+    prefetching: Prefetching = field(init=False, default_factory=Prefetching)
     unknown: Remembered[Hashable, None] = field(init=False)
     listings: Remembered[Hashable, TagListing] = field(init=False)
     referrers: Remembered[Hashable, tuple[Referrer, ...]] = field(init=False)
