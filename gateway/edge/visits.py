@@ -48,10 +48,12 @@ class Visits:
     async def of(self, request: Request, doorway: Doorway = FRONT) -> Visit:
         """What is known of the request; raises `BadHost` and `UnknownHost`, and storage errors.
 
-        Rows are read only for a host that the configuration does not know.
+        Rows are read only in the registry API and for a host that the configuration does not know: whether this process
+        is alive must not hang on the database.
         """
         host = named_host(request.scope, self._rules)
-        is_own = not is_configured(host, self._rules) and await self._database.read(_is_own, host)
+        is_open = doorway is not FRONT and not is_configured(host, self._rules)
+        is_own = is_open and await self._database.read(_is_own, host)
         return Visit(
             request_id=request_id(),
             authorization=tuple(request.headers.getlist("Authorization")),

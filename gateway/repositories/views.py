@@ -12,7 +12,9 @@ from gateway.repositories.routing import VIRTUAL, MayPull, takes
 from storage import MemberRecord, RepositoryRecord, Transaction
 from storage.metadata import images, members
 
-_PAGE: Final = 1000
+_FEWEST: Final = 100
+_MOST: Final = 1000
+"""Rows read at once from one member: about a page, as patterns may leave some of them out."""
 Graph = Mapping[int, Sequence[MemberRecord]]
 
 
@@ -20,14 +22,20 @@ def image_names(
     tx: Transaction, record: RepositoryRecord, may_pull: MayPull, *, after: str, limit: int
 ) -> Iterator[str]:
     """Up to `limit` names in bytewise order beyond `after`, each once. Reads as it is taken, within the transaction."""
-    names = _of_view(tx, record, may_pull, after) if record.repository_type == VIRTUAL else _names(tx, record.id, after)
+    at_once = min(max(limit, _FEWEST), _MOST)
+    if record.repository_type == VIRTUAL:
+        names = _of_view(tx, record, may_pull, after=after, at_once=at_once)
+    else:
+        names = _names(tx, record.id, after, at_once)
     return islice((name for name, _ in names), limit)
 
 
-def _of_view(tx: Transaction, view: RepositoryRecord, may_pull: MayPull, after: str) -> Iterator[tuple[str, int]]:
+def _of_view(
+    tx: Transaction, view: RepositoryRecord, may_pull: MayPull, *, after: str, at_once: int
+) -> Iterator[tuple[str, int]]:
     graph = _graph(tx, view, may_pull)
     before = None
-    for name, place in merge(*(_names(tx, place, after) for place in _places(graph))):
+    for name, place in merge(*(_names(tx, place, after, at_once) for place in _places(graph))):
         if name != before and place in _reach(graph, view.id, name):
             before = name
             yield name, place
@@ -63,8 +71,8 @@ def _reach(graph: Graph, view_id: int, name: str) -> set[int]:
     return seen
 
 
-def _names(tx: Transaction, repository_id: int, after: str) -> Iterator[tuple[str, int]]:
-    while page := images.page_of_repository(tx, repository_id, after=after, limit=_PAGE):
+def _names(tx: Transaction, repository_id: int, after: str, at_once: int) -> Iterator[tuple[str, int]]:
+    while page := images.page_of_repository(tx, repository_id, after=after, limit=at_once):
         for image in page:
             yield image.name, repository_id
         after = page[-1].name

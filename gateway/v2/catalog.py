@@ -6,7 +6,7 @@ members that have them. Behind a door that leads to one repository its images ar
 
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 
 from quart import Response
 from quart.wrappers import Request
@@ -54,15 +54,15 @@ def _of_all(tx: Transaction, principal: Principal, *, after: str, limit: int) ->
     readable = _readable(tx, principal)
     stored = images.page(tx, after=after, limit=limit, repository_ids=readable)
     until = stored[-1] if len(stored) == limit else None
-    views = (view for view in members.virtuals(tx) if _is_readable(view, readable))
-    lists = [
-        _of_view(tx, view, principal, after=after, limit=limit) for view in views if _is_within(view, after, until)
-    ]
-    return list(islice(_once(merge(stored, *lists)), limit))
+    views = [view for view in members.virtuals(tx) if _is_readable(view, readable) and _is_within(view, after, until)]
+    # The names of each view begin with its own: one view after the other they are in order, and none is read too early.
+    views.sort(key=lambda view: f"{view.full_name}/")
+    names = chain.from_iterable(_of_view(tx, view, principal, after=after, limit=limit) for view in views)
+    return list(islice(_once(merge(stored, names)), limit))
 
 
 def _of_view(tx: Transaction, view: RepositoryRecord, principal: Principal, *, after: str, limit: int) -> Iterator[str]:
-    """The full names of a view's images; nothing is read before the first is wanted."""
+    """The full names of a view's images beyond `after`."""
     prefix = f"{view.full_name}/"
     beyond = after.removeprefix(prefix) if after.startswith(prefix) else ""
     names = image_names(tx, view, Caller(principal).may_pull, after=beyond, limit=limit)

@@ -17,6 +17,7 @@ from quart import Response
 from gateway.edge.address import Network, is_within
 from gateway.edge.call import Call
 from gateway.edge.pulls import Pulled, Pulls, Way
+from gateway.repositories.routing import VIRTUAL
 from gateway.v2.answers import empty
 from gateway.v2.plans import Plan
 from storage import FoundBlob, StoredObject
@@ -48,8 +49,12 @@ class Redirects:
         self._pulls = pulls
 
     def look_at_clients(self, call: Call, found: FoundBlob) -> bool:
-        """Whether an answer about this blob depends on where the client is, so that it is nobody else's."""
-        return call.repository.redirect_pulls and found.record.storage_id in self._places
+        """Whether an answer about this blob depends on where the client is, so that it is nobody else's.
+
+        Never through a virtual repository: whether clients may be sent away is for the repository that has the blob.
+        """
+        record = call.repository
+        return record.redirect_pulls and record.repository_type != VIRTUAL and found.record.storage_id in self._places
 
     async def answer(self, call: Call, found: FoundBlob, plan: Plan, *, method: str, pulled: Pulled) -> Response | None:
         """307 to the bucket, noted as a pull; None where the gateway is to send the bytes itself."""

@@ -237,7 +237,7 @@ def mirror(gateway: Served) -> tuple[Place, str]:
     return place, namespace
 
 
-def test_a_mirror_answers_for_the_registry_that_was_asked_for(gateway: Served, mirror: tuple[Place, str]) -> None:
+def test_px_01_a_mirror_answers_for_the_registry_that_was_asked_for(gateway: Served, mirror: tuple[Place, str]) -> None:
     """Containerd's way: `ns` in every request, the challenge's scope at the token endpoint without it."""
     place, namespace = mirror
     reader = make_member(gateway, "reader", place)
@@ -278,7 +278,7 @@ def test_clients_ask_for_both_names_at_once(gateway: Served, mirror: tuple[Place
 
 
 @pytest.mark.parametrize("ns", ["nobody.example", "", "a&ns=b", "127.0.0.1:1", "http://169.254.169.254", "x" * 300])
-def test_an_unknown_namespace_is_404(gateway: Served, mirror: tuple[Place, str], ns: str) -> None:
+def test_px_02_an_unknown_namespace_is_404(gateway: Served, mirror: tuple[Place, str], ns: str) -> None:
     """For everybody, without a challenge, for names that exist and names that do not: clients go on to the next."""
     place, _ = mirror
     bodies = set()

@@ -338,20 +338,6 @@ def test_gen_19_what_clients_add_is_ignored(gateway: Served, name: str, image: t
     assert gateway.admin("HEAD", f"/v2/{name}/manifests/{digest}?x").status == 200
 
 
-@pytest.mark.parametrize("ns", ["docker.io", "quay.io", "", "%00", "x" * 300])
-def test_px_01_02_namespace_is_ignored_by_hosted_images(
-    gateway: Served, name: str, image: tuple[str, bytes], ns: str
-) -> None:
-    """`ns=` leads nowhere else: the image is served, what is missing is 404, and OCI-Namespace promises nothing."""
-    _, manifest = image
-
-    got = gateway.admin("GET", f"/v2/{name}/manifests/v1?ns={ns}")
-    missing = gateway.admin("GET", f"/v2/{name}/manifests/v2?ns={ns}")
-
-    assert (got.body, missing.status) == (manifest, 404)
-    assert not {"oci-namespace"} & (got.headers.keys() | missing.headers.keys())
-
-
 def test_gen_20_nothing_is_redirected(gateway: Served, name: str, image: tuple[str, bytes]) -> None:
     """A hosted image is served and taken by the very host that was asked, whatever spelling a client uses."""
     requests = [

@@ -180,6 +180,8 @@ def test_the_registry_matrix_holds(asked: Asked, name: str, way: str) -> None:
                 right = expected(kind, name, need)
                 wanted = (missing if kind == "missing" else existing) if right else 401
                 headers = {"Content-Type": OCI_MANIFEST} if target is paths.Manifest and body else {}
+                if (kind, name, method, target) == ("missing", "admin", "HEAD", paths.Blob):
+                    rest = f"blobs/{ABSENT}"  # noqa: PLW2901  # what he may read elsewhere he need not send: 200
                 reply = send(connection, method, f"/v2/{image}/{rest}", body, headers, auth=auth)
                 if reply.status != wanted:
                     wrong.append(f"{kind}: {method} {rest}: {reply.status}, not {wanted}: {reply.body[:120]!r}")

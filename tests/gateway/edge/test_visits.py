@@ -12,8 +12,9 @@ from werkzeug.datastructures import Headers
 
 from gateway.config import Server
 from gateway.edge import failures, streams, visits
-from gateway.edge.address import AddressRules, External
+from gateway.edge.address import AddressRules, External, UnknownHost
 from gateway.edge.call import Visit
+from gateway.edge.doors import doorway
 from gateway.logs import get_logger
 from storage import AddressKind, Database, Door, Transaction
 from storage.metadata import addresses
@@ -57,7 +58,7 @@ class Scene:
 
         @self.app.get("/")
         async def index() -> str:
-            self.seen.append(await made.of(request))
+            self.seen.append(await made.of(request, doorway(request)))
             get_logger("m").info("seen")
             self.noted.set()
             return "ok"
@@ -175,6 +176,20 @@ async def test_t6_a_host_that_no_repository_has_is_not_ours(database: Database, 
 
     assert (answer.status, answer.codes) == (421, ["NAME_INVALID"])
     assert configured.external == External("https", "registry.example")
+
+
+async def test_whether_a_process_lives_does_not_hang_on_rows(database: Database) -> None:
+    """Outside the registry API hosts of repositories are nothing special, and nobody looks them up."""
+    await own(database, AddressKind.HOST, "docker.example")
+    rules = AddressRules.of(Server(server_names=("registry.test",)))
+    await database.aclose()
+    scene = Scene(database)
+
+    async with scene.app.test_request_context("/health", headers=Headers([("Host", "registry.test")])):
+        assert (await visits.Visits(rules, database).of(request)).external.host == "registry.test"
+    async with scene.app.test_request_context("/health", headers=Headers([("Host", "docker.example")])):
+        with pytest.raises(UnknownHost):
+            await visits.Visits(rules, database).of(request)
 
 
 def marks(answer: Answer) -> tuple[str, str]:
