@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from enum import Enum
 
 import pytest
 
@@ -9,7 +10,9 @@ from storage import Database, Digest, Document, records
 from tests.storage.metadata import samples
 
 RECORDS = [
-    record for record in vars(records).values() if inspect.isclass(record) and record.__module__ == records.__name__
+    record
+    for record in vars(records).values()
+    if inspect.isclass(record) and record.__module__ == records.__name__ and not issubclass(record, Enum)
 ]
 
 
