@@ -76,6 +76,21 @@ async def test_every_way_leads_to_one_name(database: Database, name: str, door: 
 
 
 @pytest.mark.parametrize(
+    ("alias", "before"),
+    [
+        ("library", "library/nginx"),
+        ("docker-remote", "docker-remote/library/nginx"),
+        ("docker-remote", "docker-remote/nginx"),
+    ],
+)
+async def test_a_migration_keeps_names_by_an_alias(database: Database, alias: str, before: str) -> None:
+    """Field.md, section 0: what Nexus, Artifactory and Docker Hub called it, is it, whichever prefix was taken."""
+    await make(database, "common/dockerhub-proxy", repository_type="proxy", settings=HUB, flat_alias_prefix=alias)
+
+    assert await led(database, before) == "common/dockerhub-proxy/library/nginx"
+
+
+@pytest.mark.parametrize(
     ("given", "image", "inside"),
     [
         ({"repository_type": "proxy", "settings": HUB}, "nginx", "library/nginx"),
