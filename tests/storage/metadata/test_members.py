@@ -42,6 +42,19 @@ async def test_members_come_in_their_order_with_what_is_theirs(database: Databas
     assert await database.read(members.of, one.id) == []
 
 
+async def test_all_that_have_members_are_found_by_name(database: Database) -> None:
+    """Listings of image names ask each of them; who has no members has no names."""
+
+    def fill(tx: Transaction) -> list[RepositoryRecord]:
+        one = repository(tx, "team/one")
+        virtual(tx, "empty")
+        return [virtual(tx, name, one) for name in ("b", "a")]
+
+    made = await database.transaction(fill)
+
+    assert await database.survey(members.virtuals) == made[::-1]
+
+
 async def test_what_cannot_be_a_member_is_said(database: Database) -> None:
     """Nothing changes then; each refusal names the reason."""
 
