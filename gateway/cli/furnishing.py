@@ -45,6 +45,8 @@ class FurnishingWishes(TypedDict):
     offline: bool | None
     budget_reserve: int | None
     when_deleted: Literal["keep", "drop"] | None
+    connect_timeout: float | None
+    idle_timeout: float | None
     max_bytes: int | None
     max_age_days: int | None
     pulled_in_days: int | None
@@ -101,6 +103,7 @@ class _Member(click.ParamType[Member | None]):
 
 _SECONDS: Final = click.IntRange(0, upstreams.MAX_TTL_S)
 _DAYS: Final = click.IntRange(1, 36500)
+_PATIENCE: Final = click.FloatRange(0.1, 600)
 _PATTERN: Final = _OrNothing("PATTERN", upstreams.image_pattern)
 _ADDRESS: Final = _OrNothing("HOST[:PORT]", upstreams.address)
 
@@ -137,6 +140,8 @@ _OPTIONS: Final = (
     click.option("--offline/--online", default=None, help="Serve what is cached and never ask."),
     click.option("--budget-reserve", type=click.IntRange(0), help="Pulls to keep in reserve: stale copies before."),
     click.option("--when-deleted", type=click.Choice(["keep", "drop"]), help="Tags that the upstream has no more."),
+    click.option("--connect-timeout", type=_PATIENCE, help="Seconds in which a connection must be made; default 5."),
+    click.option("--idle-timeout", type=_PATIENCE, help="Seconds without a byte until it is given up; default 30."),
     click.option("--max-bytes", type=click.IntRange(1), metavar="BYTES", help="How large the cache may grow."),
     click.option("--max-age-days", type=_DAYS, help="What came before goes from the cache,"),
     click.option("--pulled-in-days", type=_DAYS, help="but not what was pulled in the last so many days."),
@@ -224,6 +229,8 @@ def _changes(given: FurnishingWishes) -> Mapping[str, Any]:
         "is_offline": given["offline"],
         "budget_reserve": given["budget_reserve"],
         "when_deleted": given["when_deleted"],
+        "connect_s": given["connect_timeout"],
+        "idle_s": given["idle_timeout"],
         "max_bytes": given["max_bytes"],
         "ca_pem": None if given["ca"] is None else _authorities(given["ca"]),
         "keep_by_age": _kept(given),
@@ -301,6 +308,8 @@ def upstream_row(settings: UpstreamSettings | None) -> Mapping[str, object]:
         "offline": settings.is_offline,
         "budget_reserve": settings.budget_reserve,
         "when_deleted": settings.when_deleted,
+        "connect_timeout": settings.connect_s,
+        "idle_timeout": settings.idle_s,
         "max_bytes": settings.max_bytes,
         "max_age_days": kept and kept.max_age_days,
         "pulled_in_days": kept and kept.match_pulled_in_last_days,

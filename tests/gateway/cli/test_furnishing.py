@@ -35,6 +35,7 @@ def test_words_become_settings() -> None:
         *("--remote-url", "quay.io", "--remote-url", "https://mirror.example.com/v2/quay"),
         *("--ttl-rule", "sha-*=60", "--ttl-rule", "*=1", "--exclude", "private/*", "--login-host", "auth.example.com"),
         *("--max-age-days", "9", "--pulled-in-days", "3", "--max-bytes", "1000", "--online"),
+        *("--connect-timeout", "2.5", "--idle-timeout", "10"),
     )
 
     assert furnishing.upstream == {
@@ -45,6 +46,8 @@ def test_words_become_settings() -> None:
         "keep_by_age": KeepByAge(9, 3),
         "max_bytes": 1000,
         "is_offline": False,
+        "connect_s": 2.5,
+        "idle_s": 10.0,
     }
     assert what(furnishing) == ["upstream"]
 
