@@ -37,6 +37,7 @@ class Fetching:
         return [Job("arrivals", _TIDY_S, self._tidy)]
 
     async def _tidy(self) -> None:
+        await self.turns.tidy()
         if removed := await self.arrivals.upkeep():
             _log.info("arrivals_removed", count=removed)
 

@@ -158,7 +158,8 @@ class MigratingRepository:
     async def _complete(self, image: str, push: Push) -> None:
         needed = [item for item in rows.blobs_of(push.manifest) if not item.is_foreign]
         children = push.manifest.children
-        missing, absent = await self._means.database.read(self._missing, image, needed, children)
+        # Not a mere look: the rows that are found are held, as at a push.
+        missing, absent = await self._means.database.transaction(self._missing, image, needed, children)
         for digest in absent:
             if await self._may_come(image, str(digest)):
                 await self._pulling.bring(image, digest)

@@ -2,7 +2,8 @@
 
 Within a process the first who asks starts a task that belongs to `Turns`, and everybody waits for what it gives; who
 leaves, the first one too, ends nothing. Over processes a lease holds the others off while they look whether the thing
-has come, so one that dies delays them for a while and stops nobody. Knows neither manifests nor upstreams.
+has come, so one that dies delays them for a while and stops nobody. Of what is done it knows only which trouble is to
+be expected.
 """
 
 import copy
@@ -16,6 +17,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import trio
 
 from gateway.logs import get_logger
+from gateway.upstream.errors import UpstreamError
 from storage import Database, StorageError, Transaction, Unavailable
 from storage.metadata import clock as clocks
 from storage.metadata import leases
@@ -25,6 +27,8 @@ T = TypeVar("T")
 Look = Callable[[Transaction], T | None]
 """Whether the thing is there: what it gives, or None."""
 
+_NAME: Final = "turn/"
+"""How the names of these leases begin."""
 _LEASE_S: Final = 20
 """How long one that died holds the others off. Who takes longer than this may be overtaken: then it is done twice."""
 _PATIENCE_S: Final = 30.0
@@ -66,8 +70,10 @@ class Flight(Generic[T]):
             self._value = await work()
         except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
             self._failure = error
-            if not self._waiters:
-                _log.info("upstream_check_failed", error=f"{type(error).__name__}: {error}")
+            if not isinstance(error, UpstreamError | StorageError):
+                _log.error("turn_failed", exc_info=error)
+            elif not self._waiters:
+                _log.info("turn_in_vain", error=f"{type(error).__name__}: {error}")
         except BaseException:
             self._failure = Unavailable("this process is stopping: retry")
             raise
@@ -132,7 +138,7 @@ class Turns:
 
         `look` is a point read and may be run many times. Raises what `work` raises; then the next process tries.
         """
-        holder = secrets.token_hex(8)
+        lease, holder = f"{_NAME}{name}", secrets.token_hex(8)
         give_up_at = trio.current_time() + _PATIENCE_S
 
         def take(tx: Transaction) -> _Seen[T]:
@@ -140,7 +146,7 @@ class Turns:
             if found is not None:
                 return _Seen(found)
             now = clocks.now(tx, self._clock)
-            return _Seen(None, is_ours=leases.take(tx, name, holder=holder, now=now, lifetime_s=_LEASE_S))
+            return _Seen(None, is_ours=leases.take(tx, lease, holder=holder, now=now, lifetime_s=_LEASE_S))
 
         while True:
             seen = await self._database.transaction(take)
@@ -148,12 +154,20 @@ class Turns:
                 return seen.value
             if seen.is_ours or trio.current_time() >= give_up_at:
                 break
-            await self._wait(name, holder, look, give_up_at)
+            await self._wait(lease, holder, look, give_up_at)
         try:
             return await work()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_DEADLINE_S):
-                await self._release(name, holder)
+                await self._release(lease, holder)
+
+    async def tidy(self) -> None:
+        """Remove the leases that processes left when they died; for a job, now and then."""
+
+        def drop(tx: Transaction) -> None:
+            leases.drop_expired(tx, _NAME, before=clocks.now(tx, self._clock) - 10 * _LEASE_S)
+
+        await self._database.transaction(drop)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -163,12 +177,12 @@ class Turns:
         finally:
             del self._flights[key]
 
-    async def _wait(self, name: str, holder: str, look: Look[T], give_up_at: float) -> None:
+    async def _wait(self, lease: str, holder: str, look: Look[T], give_up_at: float) -> None:
         """Until it is there, or nobody is at it any more, or `give_up_at`."""
 
         def is_over(tx: Transaction) -> bool:
             now = clocks.now(tx, self._clock)
-            return look(tx) is not None or leases.is_free(tx, name, holder=holder, now=now, lifetime_s=_LEASE_S)
+            return look(tx) is not None or leases.is_free(tx, lease, holder=holder, now=now, lifetime_s=_LEASE_S)
 
         pause_s = _LOOK_S
         while trio.current_time() < give_up_at:  # noqa: ASYNC110 - another process cannot set an event of ours
@@ -177,12 +191,12 @@ class Turns:
                 return
             pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
 
-    async def _release(self, name: str, holder: str) -> None:
+    async def _release(self, lease: str, holder: str) -> None:
         """Let go of the lease; what fails here, time puts right."""
         try:
-            await self._database.transaction(leases.drop, name, holder)
+            await self._database.transaction(leases.drop, lease, holder)
         except StorageError as error:
-            _log.warning("lease_release_failed", lease=name, error=str(error))
+            _log.warning("lease_release_failed", lease=lease, error=str(error))
 
 
 def _own_copy(error: Exception) -> Exception:

@@ -217,10 +217,23 @@ async def test_trouble_of_one_is_the_turn_of_the_next(turns: Turns, others: Turn
     assert count == 0
 
 
+async def test_what_dead_processes_left_is_removed(turns: Turns, database: Database, clock: Clock) -> None:
+    """Leases that ended long ago have no rows any more; those that may still be held, and others, stay."""
+    for name in ("turn/dead", "job"):
+        await database.transaction(leases.take, name, holder="dead", now=clock.now, lifetime_s=20)
+    clock.advance(1000)
+    await database.transaction(leases.take, "turn/held", holder="b", now=clock.now, lifetime_s=20)
+
+    await turns.tidy()
+
+    names = await database.read(lambda tx: tx.exec_driver_sql("SELECT name FROM leases ORDER BY name").scalars().all())
+    assert names == ["job", "turn/held"]
+
+
 async def test_a_process_that_died_delays_the_others_only(turns: Turns, database: Database, clock: Clock) -> None:
     """A lease that nobody lets go of ends by time."""
     thing = Thing()
-    await database.transaction(leases.take, "thing", holder="dead", now=clock.now, lifetime_s=20)
+    await database.transaction(leases.take, "turn/thing", holder="dead", now=clock.now, lifetime_s=20)
     results: list[str] = []
 
     async def ask() -> None:
