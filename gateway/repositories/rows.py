@@ -42,7 +42,7 @@ def references(manifest: Manifest, held: Mapping[Digest, tuple[int, int]]) -> li
     for role, item in named:
         first.setdefault((role, item.digest), item)
     return [
-        ReferenceRecord(role, digest, item.size_bytes, _fitting(held.get(digest), item))
+        ReferenceRecord(role, digest, item.size_bytes, None if role == "child" else _fitting(held.get(digest), item))
         for (role, digest), item in first.items()
     ]
 
