@@ -1,6 +1,6 @@
 """Caches within their bounds: what goes and in which order, and that what is left is whole."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,17 +67,16 @@ def image_id(tx: Transaction, name: str) -> int:
 
 
 @pytest.fixture
-async def cache(database_file: Path) -> AsyncIterator[Cache]:
+async def cache(any_database: Database) -> Cache:
     """A cache with three manifests that came at the same time and were pulled one after the other."""
-    async with SqliteDatabase(database_file) as database:
-        made = Cache(database)
-        await made.fetch("one", ["shared", "a"])
-        await made.fetch("two", ["shared", "b"])
-        await made.fetch("six", ["c"])
-        for at, name in enumerate(("six", "one", "two")):
-            await made.pull(name, NOW + 10 + at)
-        made.now = NOW + 1000
-        yield made
+    made = Cache(any_database)
+    await made.fetch("one", ["shared", "a"])
+    await made.fetch("two", ["shared", "b"])
+    await made.fetch("six", ["c"])
+    for at, name in enumerate(("six", "one", "two")):
+        await made.pull(name, NOW + 10 + at)
+    made.now = NOW + 1000
+    return made
 
 
 async def test_without_bounds_nothing_goes(cache: Cache) -> None:
