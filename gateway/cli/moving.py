@@ -76,8 +76,9 @@ def carry_key(old: Settings, new: Settings) -> str | None:
     if carry_secret_key(new, key) == key:
         return None
     return (
-        "the new installation has another secret key: signing keys and credentials of upstreams are left behind. Tokens "
-        "which were given out end with the move, clients fetch new ones by themselves; credentials have to be set anew"
+        "the new installation has another secret key: signing keys and credentials of upstreams are left behind. "
+        "Tokens that were given out end with the move, and clients fetch new ones by themselves; credentials have to "
+        "be set anew"
     )
 
 

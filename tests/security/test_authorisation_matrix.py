@@ -235,6 +235,7 @@ API: Final[dict[str, tuple[str, str, object]]] = {
     # act                    anon wrng disa expi outs read writ main ownr robo toke audi admin
     "health.ready":         ("200  200  200  200  200  200  200  200  200  200  200  200  200", "/health", None),
     "health.live":          ("200  200  200  200  200  200  200  200  200  200  200  200  200", "/health/live", None),
+    "metrics.get":          ("401  401  401  401  403  403  403  403  403  403  403  200  200", "/metrics", None),
     "openapi.get":          ("200  200  200  200  200  200  200  200  200  200  200  200  200", "/openapi.json", None),
     "repository.list":      ("401  401  401  401  200  200  200  200  200  200  200  200  200", "/repos", None),
     "repository.create":    ("401  401  401  401  400  403  403  403  409  403  403  403  409", "/repos",
@@ -243,6 +244,12 @@ API: Final[dict[str, tuple[str, str, object]]] = {
     "repository.change":    ("401  401  401  401  404  403  403  200  200  403  403  403  200", "REPO",
                              {"description": "changed"}),
     "repository.delete":    ("401  401  401  401  404  403  403  403  204  403  403  403  204", "REPO", None),
+    "upstream.get":         ("401  401  401  401  404  403  403  404  404  403  403  404  404", "REPO/upstream", None),
+    "cache.clear":          ("401  401  401  401  404  403  403  400  400  403  403  403  400", "REPO/cache", None),
+    "warm_up.list":         ("401  401  401  401  404  403  403  200  200  403  403  200  200", "REPO/warm", None),
+    "warm_up.begin":        ("401  401  401  401  404  403  403  202  202  403  403  403  202", "REPO/warm",
+                             {"images": ["none:here"]}),
+    "warm_up.get":          ("401  401  401  401  404  403  403  200  200  403  403  200  200", "REPO/warm/LIST", None),
     "repository_grant.list":   ("401 401 401 401  404 403 403 403 200 403 403 200 200", "REPO/grants", None),
     "repository_grant.put":    ("401 401 401 401  404 403 403 403 200 403 403 403 200", "REPO/grants/VICTIM",
                                 {"role": "reader"}),
@@ -297,7 +304,10 @@ def objects(gateway: Served, private: Place, act: str) -> dict[str, str]:
     for at, kind in ((f"repos/{private.name}", "repository_grant"), (f"projects/{private.project}", "project_grant")):
         if act == f"{kind}.delete":
             assert gateway.api("PUT", f"/api/v1/{at}/grants/{victim}", {"role": "writer"}).status == 200
+    warm = f"/api/v1/repos/{private.name}/warm"
+    listed = gateway.api("POST", warm, {"images": ["none:here"]}).json()["id"] if act == "warm_up.get" else 0
     return {
+        "LIST": str(listed),
         "PROJECT": private.project,
         "REPOSITORY": repository,
         "REPO": f"/repos/{private.name}",
@@ -333,7 +343,7 @@ def test_the_management_matrix_holds(gateway: Served, private: Place, asked: Ask
         if act == "repository.delete" and wanted == 204:  # the one with the roles stays
             words["REPO"] = f"/repos/{make_place(gateway, project=private.project).name}"
         auth = asked.credentials(name, way)
-        url = filled(path if path.startswith("/health") else f"/api/v1{path}", words)
+        url = filled(path if path.startswith(("/health", "/metrics")) else f"/api/v1{path}", words)
         value = None if body is None else json.loads(filled(json.dumps(body), words))
         status = gateway.api(method, url, value, auth=auth).status
         if status != wanted:
@@ -358,11 +368,12 @@ def test_hidden_and_missing_objects_are_one(
         "REPO": f"/repos/{unique('none')}/none",
         "AT": f"/projects/{unique('none')}",
         "KEY": "999999999",
+        "LIST": "999999999",
         "TOKEN": "999999999",
     }
     answers = []
     for words in (hidden, missing):
-        url = filled(path if path.startswith("/health") else f"/api/v1{path}", words)
+        url = filled(path if path.startswith(("/health", "/metrics")) else f"/api/v1{path}", words)
         value = None if body is None else json.loads(filled(json.dumps(body), words))
         reply = gateway.api(route.method, url, value, auth=asked.people[name].login)
         headers = [(key, entry) for key, entry in reply.all_headers if key not in {"date", "x-request-id"}]
