@@ -2,9 +2,13 @@
 
 In this order. A blob that is linked in the image is given. One that a manifest of the image names, or that the upstream
 was asked about and has, may be somewhere in the same storage already: it is linked if this repository holds it in
-another image, or the caller may read a repository that does. Only then is it fetched, once for all who want it
+another image, or everybody may read a repository that does. Only then is it fetched, once for all who want it
 (`storage.arrivals`), and read as it comes. Looking is not fetching: HEAD gives the size and leaves the bytes where they
 are.
+
+What the caller alone may read elsewhere is not linked by a pull: a link is for all readers of this repository, and an
+upstream can name any digest and claim to have it. Its owner would get the bytes as soon as somebody with that right
+pulls. Who pushes says what they mean to give (`WritableRepository.share_blob`).
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from gateway.oci.errors import RegistryError, blob_unknown
-from gateway.repositories.contract import ArrivingBlob, Caller
+from gateway.repositories.contract import ArrivingBlob
 from gateway.repositories.pulling import Pulling
 from gateway.upstream.errors import UpstreamDenied, UpstreamError, UpstreamUnknown
 from storage import (
@@ -22,6 +26,7 @@ from storage import (
     Digest,
     FoundBlob,
     Place,
+    RepositoryRecord,
     Span,
     StorageError,
     Transaction,
@@ -30,12 +35,11 @@ from storage.metadata import images, manifests
 
 
 class Arriving:
-    """For one repository and caller; as cheap to make as that. `image` is always the name that its rows have."""
+    """For one repository; as cheap to make as that. `image` is always the name that its rows have."""
 
-    def __init__(self, pulling: Pulling, caller: Caller) -> None:
+    def __init__(self, pulling: Pulling) -> None:
         self._pulling = pulling
         self._means = pulling.means
-        self._caller = caller
 
     async def linked(self, image: str, digest: Digest) -> FoundBlob | None:
         """The blob, if the image holds it."""
@@ -55,7 +59,7 @@ class Arriving:
         if size_bytes is None:
             raise blob_unknown(digest)
         shared = await self._means.content.share(
-            digest, repository=self._pulling.record, image=image, may_read=self._caller.may_pull
+            digest, repository=self._pulling.record, image=image, may_read=_is_public
         )
         if shared is not None:
             return shared
@@ -127,3 +131,8 @@ class Arriving:
 def _as_blob(digest: Digest) -> str:
     """What is asked about: that a registry has no manifest of a digest says nothing of a blob, nor the other way."""
     return f"blobs/{digest}"
+
+
+def _is_public(tx: Transaction, repository: RepositoryRecord) -> bool:  # noqa: ARG001  # as `Content.share` asks
+    """Whether everybody may read it."""
+    return repository.anonymous_read

@@ -52,7 +52,7 @@ class MigratingRepository:
         self._record = record
         self._means = means
         self._pulling = Pulling(record, settings, means, keeps_tags=True)
-        self._arriving = Arriving(self._pulling, caller)
+        self._arriving = Arriving(self._pulling)
         self._listing = Listing(self._pulling)
         self._hosted = HostedRepository(
             record, database=means.database, content=means.content, clock=means.clock, caller=caller, bury=self._bury

@@ -41,7 +41,7 @@ def opener(
             case "hosted" if means is not None and settings is not None:
                 return MigratingRepository(record, settings, means, caller=caller)
             case "proxy" if means is not None and settings is not None:
-                return ProxyRepository(record, settings, means, caller=caller)
+                return ProxyRepository(record, settings, means)
             case "virtual":
                 return VirtualRepository(record, caller, database=database, open_repository=open_repository)
             case "hosted" | "proxy":

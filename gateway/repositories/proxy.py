@@ -27,7 +27,7 @@ from gateway.oci.errors import RegistryError, blob_unknown, manifest_unknown, na
 from gateway.oci.names import Reference, Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories.arriving import Arriving
-from gateway.repositories.contract import ArrivingBlob, Caller, FoundManifest, TagPage
+from gateway.repositories.contract import ArrivingBlob, FoundManifest, TagPage
 from gateway.repositories.freshness import Standing, standing
 from gateway.repositories.listing import Listing, own_page, page_of
 from gateway.repositories.pulling import Copy, Means, Pulling
@@ -46,12 +46,12 @@ _WARNING: Final = "the upstream registry cannot be asked: this is what it had"
 class ProxyRepository:
     """See `contract.Repository` and the module docstring. Cheap to make; one per request."""
 
-    def __init__(self, record: RepositoryRecord, settings: UpstreamSettings, means: Means, *, caller: Caller) -> None:
+    def __init__(self, record: RepositoryRecord, settings: UpstreamSettings, means: Means) -> None:
         self._record = record
         self._settings = settings
         self._means = means
         self._pulling = Pulling(record, settings, means, keeps_tags=False)
-        self._arriving = Arriving(self._pulling, caller)
+        self._arriving = Arriving(self._pulling)
         self._listing = Listing(self._pulling)
 
     @property

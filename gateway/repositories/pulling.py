@@ -1,7 +1,7 @@
 """Pulling through: what proxies and migrating repositories do alike with an upstream. Decides nothing about freshness.
 
-What comes is kept as rows and bytes of *this* repository, after its own upstream said that it has it, or from where the
-caller may read anyway: nobody gets a thing by naming its digest. Manifests are stored with their exact bytes before
+What comes is kept as rows and bytes of *this* repository, after its own upstream said that it has it, or from where
+everybody may read: nobody gets a thing by naming its digest. Manifests are stored with their exact bytes before
 their layers come; the children of an index come when they are asked for. A manifest that is here is never fetched
 again, whatever tag leads to it: HEAD tells the digest, and costs nothing where pulls are counted.
 

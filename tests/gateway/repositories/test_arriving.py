@@ -10,7 +10,7 @@ from gateway.repositories.contract import ArrivingBlob
 from gateway.upstream.errors import UpstreamBusy, UpstreamError
 from gateway.upstream.http import Credential
 from storage import Digest, FoundBlob, RepositoryRecord, Span
-from storage.metadata import images, manifests
+from storage.metadata import images, manifests, repositories
 from tests.gateway.repositories.mirror import Mirror, asked, changed
 from tests.gateway.repositories.shelf import Holder, Shelf, refused
 from tests.served import sha256
@@ -124,18 +124,35 @@ async def test_the_upstreams_own_words_reach_the_client(
     assert asked(upstream) == []
 
 
-async def test_what_is_stored_is_shared_with_who_may_read_it(
+async def test_what_everybody_may_read_is_shared(
     through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord, shelf: Shelf
 ) -> None:
-    """A6: a blob that another repository holds is linked for who may read that one; for others it comes as ever."""
+    """A blob that a repository with anonymous read holds, or this one in another image, need not be fetched again."""
     await shelf.blob(LAYER, "pushed")
+    assert isinstance(await through.find(record, "app", DIGEST), ArrivingBlob)
 
-    stranger = await through.find(record, "app", DIGEST)
-    assert isinstance(stranger, ArrivingBlob)
-    reader = await through.find(record, "app", DIGEST, caller=Holder(reads=frozenset({shelf.record.id})))
-    assert isinstance(reader, FoundBlob)
+    await shelf.scene.database.transaction(repositories.update, shelf.record.id, now=2, anonymous_read=True)
+
+    assert isinstance(await through.find(record, "app", DIGEST), FoundBlob)
     assert await through.blob(record, "app", DIGEST) == LAYER
+    upstream.shelf.image("twin", "latest", LAYER)
+    await shelf.scene.database.transaction(repositories.update, shelf.record.id, now=3, anonymous_read=False)
+    await through.manifest(record, "twin", "latest")
+    assert await through.blob(record, "twin", DIGEST) == LAYER
     assert upstream.all_gets() == {}
+
+
+async def test_an_upstream_gets_no_bytes_out_of_who_may_read_them(
+    through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord, shelf: Shelf
+) -> None:
+    """A6: it names a secret's digest; who may read that pulls, and nobody can read here what was never sent."""
+    await shelf.blob(LAYER, "pushed")
+    reader = Holder(reads=frozenset({shelf.record.id}))
+    del upstream.shelf.blobs["app"][DIGEST]
+
+    assert isinstance(await through.find(record, "app", DIGEST, caller=reader), ArrivingBlob)
+    await refused(Code.BLOB_UNKNOWN, through.blob(record, "app", DIGEST, caller=reader))
+    await refused(Code.BLOB_UNKNOWN, through.blob(record, "app", DIGEST))
 
 
 async def test_only_what_the_upstream_has_is_shared(
