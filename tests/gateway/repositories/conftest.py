@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from storage import Database, MemoryStore
 from tests.gateway.repositories.mirror import Mirror, mirror
 from tests.gateway.repositories.shelf import Shelf
-from tests.storage.conftest import memory_scene
-from tests.storage.scene import Scene
+from tests.storage.conftest import any_database, database_place, databases, memory_scene, rows_database, rows_url
+from tests.storage.scene import Clock, Scene
 from tests.upstream.scripted import ScriptedUpstream
 
-__all__ = ["memory_scene"]
+__all__ = ["any_database", "database_place", "databases", "memory_scene", "rows_database", "rows_url"]
 
 
 @pytest.fixture
@@ -37,4 +38,13 @@ def upstream() -> Iterator[ScriptedUpstream]:
 async def through(memory_scene: Scene, upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Mirror]:
     """A process that pulls through from `upstream`."""
     async with mirror(memory_scene, upstream, tmp_path / "arrivals") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def anywhere(any_database: Database, upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Mirror]:
+    """The same, over a database of either kind."""
+    clock = Clock()
+    scene = await Scene(any_database, MemoryStore(clock=clock), clock).prepare()
+    async with mirror(scene, upstream, tmp_path / "arrivals") as opened:
         yield opened

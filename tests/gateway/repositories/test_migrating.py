@@ -142,10 +142,9 @@ async def test_a_deleted_blob_does_not_come_back(
     assert isinstance(await through.find(record, "app", digest), FoundBlob)
 
 
-async def test_a_push_may_need_what_only_the_upstream_has(
-    through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord
-) -> None:
+async def test_a_push_may_need_what_only_the_upstream_has(anywhere: Mirror, upstream: ScriptedUpstream) -> None:
     """A client was told by HEAD that a blob is here: its manifest is taken, and then the blob really is here."""
+    through, record = anywhere, await anywhere.make("hosted")
     base = upstream.shelf.image("app", "base", LAYER)
     config = b'{"architecture":"amd64"}'
     await Shelf(through.scene, record).blob(config)

@@ -1,7 +1,6 @@
 """Pulling through: asked once for all who ask, over processes too; what is unknown, and to whom."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import trio
 
@@ -11,7 +10,6 @@ from storage import Digest
 from tests.gateway.repositories.mirror import Mirror, asked, mirror
 from tests.gateway.repositories.shelf import refused
 from tests.served import sha256
-from tests.storage.scene import Scene
 from tests.upstream.login import Bearer
 from tests.upstream.script import Stall, on
 from tests.upstream.scripted import ScriptedUpstream
@@ -47,20 +45,19 @@ async def _cancelled_by(scope: trio.CancelScope, pull: Callable[[], Awaitable[No
         await pull()
 
 
-async def test_two_workers_ask_once(
-    through: Mirror, upstream: ScriptedUpstream, memory_scene: Scene, tmp_path: Path
-) -> None:
+async def test_two_workers_ask_once(anywhere: Mirror, upstream: ScriptedUpstream) -> None:
     """Two processes over one database that pull 20 cold tags at once make 20 counted pulls."""
     made = [upstream.shelf.image("app", f"v{number}", b"%d" % number) for number in range(20)]
-    record = await through.make()
+    record = await anywhere.make()
     found: list[str] = []
 
     async def pull(worker: Mirror, number: int) -> None:
         found.append(await worker.digest(record, "app", f"v{number}"))
 
-    async with mirror(memory_scene, upstream, tmp_path / "arrivals") as second, trio.open_nursery() as nursery:
+    scene, root = anywhere.scene, anywhere.docked.root
+    async with mirror(scene, upstream, root) as second, trio.open_nursery() as nursery:
         for number in range(20):
-            for worker in (through, second):
+            for worker in (anywhere, second):
                 nursery.start_soon(pull, worker, number)
 
     assert sorted(found) == sorted(2 * [each.digest for each in made])
