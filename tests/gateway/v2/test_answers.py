@@ -2,9 +2,14 @@
 
 import pytest
 
-from gateway.oci.paths import Upload
+from gateway.access.actions import NO_ACTIONS
+from gateway.access.principal import ANONYMOUS
+from gateway.edge.address import External
+from gateway.edge.call import Call
 from gateway.v2.answers import content_headers, created, document, empty, entity, session_headers
-from storage import Digest
+from storage import Database, Digest
+from tests.gateway.edge.visitors import visit
+from tests.storage.metadata import samples
 
 DIGEST = Digest.of(b"content")
 
@@ -54,8 +59,11 @@ def test_mg_10_the_etag_is_the_quoted_digest() -> None:
 
 
 @pytest.mark.parametrize(("offset", "told"), [(0, "0-0"), (1, "0-0"), (2, "0-1"), (1 << 40, f"0-{(1 << 40) - 1}")])
-def test_up_07_a_session_tells_how_far_it_came(offset: int, told: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "/repositories/oci/team/hub"])
+async def test_up_07_a_session_tells_how_far_it_came(database: Database, prefix: str, offset: int, told: str) -> None:
     """Range is never negative and never absent; Location is a path without a query (rows UP-02 and UP-03)."""
-    headers = session_headers(Upload("a/b", "id"), offset)
+    repository = await database.transaction(samples.repository, "team/hub")
+    seen = visit(at=External("https", "registry.example", prefix))
+    headers = session_headers(Call(seen, ANONYMOUS, repository, "b", "a/b", NO_ACTIONS), "id", offset)
 
-    assert headers == {"Location": "/v2/a/b/blobs/uploads/id", "Range": told, "Docker-Upload-UUID": "id"}
+    assert headers == {"Location": f"{prefix}/v2/a/b/blobs/uploads/id", "Range": told, "Docker-Upload-UUID": "id"}
