@@ -55,7 +55,8 @@ async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Respo
     elsewhere = await v2.redirects.answer(call, found, plan, method=request.method, pulled=pulled)
     if elsewhere is not None:
         return elsewhere  # the lane learns nothing: each address is made anew, and for this client
-    image_id = None if v2.redirects.look_at_clients(call, found) else found.image_id  # None: nothing is learned
+    is_for_one = v2.redirects.look_at_clients(call, found) or await _differs_for_head(v2, call, method=request.method)
+    image_id = None if is_for_one else found.image_id  # None: nothing is learned
     v2.lane.witness(request, Lesson(pulled, call.principal, known, image_id=image_id, blob=found))
     return _answer(plan, content_headers(digest) | _HEADERS, partial(repository.open_blob, found))
 
@@ -79,6 +80,13 @@ async def _place(v2: V2, call: Call, *, method: str) -> Place:
     if method != "HEAD" or Action.PUSH not in call.actions or here.record.repository_type != VIRTUAL:
         return here
     return await v2.database.read(destination, here.record, here.image) or here
+
+
+async def _differs_for_head(v2: V2, call: Call, *, method: str) -> bool:
+    """Whether the same caller's HEAD asks elsewhere than this GET, so that the lane must not answer it from this."""
+    if method == "HEAD":
+        return False
+    return (await _place(v2, call, method="HEAD")).record.id != call.repository.id
 
 
 async def _find(

@@ -126,3 +126,26 @@ async def test_another_host_is_another_door(gateway: LaneGateway) -> None:
     lane = gateway.registry.services.lane
     sent = [(b"host", b"other.test"), *fields(gateway)]
     assert lane.recall(Asked(b"GET", target.encode(), sent, ("192.0.2.7", 50000), "http")) is None
+
+
+async def test_what_was_pulled_from_a_member_is_not_said_to_be_in_another(gateway: LaneGateway) -> None:
+    """A pusher's HEAD asks the member that takes the push: whose blob the same caller pulled before is another thing.
+
+    Told that it is there, its client would not send it, and the manifest would be refused.
+    """
+
+    def make(tx: Transaction, record: RepositoryRecord) -> None:
+        view = samples.repository(tx, "common/all", repository_type="virtual")
+        target = samples.repository(tx, "common/target")
+        members.put(tx, view.id, [NewMember(target.id, is_default=True), NewMember(record.id)])
+
+    await change(gateway, make)
+    path = f"/v2/common/all/app/{BLOB}"
+    assert (await gateway.ask("GET", path, fields(gateway))).status == 200
+    assert gateway.recall("HEAD", path, fields(gateway)) is None
+
+    assert (await gateway.ask("HEAD", path, fields(gateway))).status == 200  # linked: the caller may read it there
+    image = await gateway.ask("GET", f"/v2/{NAME}/manifests/v1", fields(gateway))
+    kind = dict(image.fields)[b"content-type"].decode()
+    put = await gateway.registry.ask("PUT", "/v2/common/all/app/manifests/v1", image.body, {"Content-Type": kind})
+    assert put.status == 201
