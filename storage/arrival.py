@@ -66,7 +66,7 @@ class Counts:
 class Arrival:
     """See `intake_area.Area` and the module docstring. Lives as long as its intake, or one of its readers."""
 
-    fetches_for_nobody: Final = True
+    wants_all: Final = True
 
     def __init__(
         self,

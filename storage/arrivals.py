@@ -19,7 +19,7 @@ from storage.blocking import Pool
 from storage.content import Content
 from storage.database import Database, Transaction
 from storage.digest import Digest
-from storage.errors import StorageFull
+from storage.errors import StorageError, StorageFull, Unavailable
 from storage.filesystem_reading import PageCache
 from storage.hotset_files import Entry
 from storage.intake import Intake, Intakes
@@ -147,10 +147,10 @@ class Arrivals:
         """Read the blob as it comes, from wherever it is fetched already; the first one who wants it starts the fetch.
 
         For a blob that is not linked in the image. The reader has what `FollowingReader` has: `pieces` to send from the
-        file while it grows; or it is a plain one of the store, if the blob was published meanwhile. The last chunk is
-        given only once the digest was found right, else there is `Damaged`. What nobody can read is raised here, before
-        anything was given: what `source` raised, with its `__cause__`; or `Unavailable`. Leaving never stops the fetch.
-        ValueError for a span outside of the blob.
+        file while it grows; or it is a plain one of the store, if the blob was published meanwhile. The last byte of a
+        span is given only once the digest of the blob was found right, else there is `Damaged`: upstreams are not
+        believed. What nobody can read is raised here, before anything was given: what `source` raised, with its
+        `__cause__`; or `Unavailable`. Leaving never stops the fetch. ValueError for a span outside of the blob.
         """
         check_span(span, size_bytes=size_bytes)
         arrival = self._arrival(place, digest, size_bytes)
@@ -176,12 +176,13 @@ class Arrivals:
         arrival = self._arrival(place, digest, size_bytes)
         async with self._join(arrival, place, source) as intake:
             await intake.wait_ended()
-        if not arrival.is_settled and not await arrival.link_rest():
-            raise arrival.failure or StorageFull(f"{source.name} found no room on the local disk")
+        if not await arrival.link_rest():
+            raise _not_stored(arrival, source)
 
     def _arrival(self, place: Place, digest: Digest, size_bytes: int) -> Arrival:
         """The arrival of that blob in that repository. Sizes are claims too: another size is another arrival."""
         repository = place.repository
+        self._content.store(repository.storage_id)  # `Unavailable` if it is configured no more
         key = f"{repository.id}/{digest}/{size_bytes}"
         found = self._flying.get(key)
         if found is None:
@@ -210,7 +211,14 @@ class Arrivals:
     def _follow(self, arrival: Arrival, place: Place, intake: Intake, span: Span) -> FollowingReader:
         alone = _Alone(intake.source, arrival, place.image, self._content)
         return FollowingReader(
-            intake, span, intakes=self._intakes, pool=self._pool, cache=self._cache, report=_nothing, alone=alone
+            intake,
+            span,
+            intakes=self._intakes,
+            pool=self._pool,
+            cache=self._cache,
+            report=_nothing,
+            alone=alone,
+            is_trusted=False,
         )
 
 
@@ -244,6 +252,17 @@ class _Alone:
                     yield given
             else:
                 yield given
+
+
+def _not_stored(arrival: Arrival, source: Source) -> StorageError:
+    """Why a blob that came is not stored; for one task alone, as a traceback is."""
+    failure = arrival.failure
+    if failure is None:
+        return StorageFull(f"{source.name} found no room on the local disk")
+    kind = StorageFull if isinstance(failure, StorageFull) else Unavailable
+    error = kind(f"{source.name} could not be stored: {failure}")
+    error.__cause__ = failure
+    return error
 
 
 def _nothing() -> None:

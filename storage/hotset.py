@@ -91,7 +91,7 @@ class HotSet:
         self._room = Room(self._layout, capacity_bytes=capacity_bytes, reserve_bytes=reserve_bytes)
         self._largest_bytes = int(capacity_bytes * LARGEST_SHARE)
         self.pool: Final = pool
-        self.fetches_for_nobody: Final = False
+        self.wants_all: Final = False
         """A copy can be fetched again: what nobody waits for is given up, see `storage.intake`."""
         # Waiting for the disk takes seconds for a large blob; opening files must not wait for it.
         self._syncing = Pool(f"{pool.name}-sync", 2)

@@ -18,6 +18,7 @@ and whoever left often comes back); otherwise it stops after `LINGER_S` and what
 on with. So an abandoned pull costs a bounded number of bytes. Unless the area says that it wants all blobs.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _STALLED_S: Final = 45.0
 _TIDY_DEADLINE_S: Final = 5.0
 
 OnDamage = Callable[[], Awaitable[None]]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,14 @@ class Intake:
             if self.released_bytes > position or self.is_homeless:
                 return max(self.released_bytes, position)
             await self._changed.park()
+
+    async def wait_right(self) -> bool:
+        """Wait until the blob was found right; False: it is homeless. Raises what it failed with."""
+        await trio.lowlevel.checkpoint()
+        while not (self.is_whole or self.is_homeless):
+            self._check()
+            await self._changed.park()
+        return self.is_whole
 
     async def wait_ended(self) -> None:
         """Wait until nothing is done for it any more; raises what it failed with."""
@@ -229,7 +239,7 @@ class Intake:
             await self._condemn(growing, error, blame=True)
             return
         except StorageError:
-            await self._area.give_up(growing)
+            await self._put_off(growing, 0)
             raise
         if is_right:
             self._complete()
@@ -239,15 +249,15 @@ class Intake:
 
     def check_wanted(self) -> None:
         """Raises `_Deserted` when nobody is left for whom to go on; see the module docstring."""
-        if self.readers or (self.is_wanted and self._area.fetches_for_nobody):
+        if self.readers or (self.is_wanted and self._area.wants_all):
             return
         missing = self.entry.size_bytes - self.released_bytes
         if not self.is_wanted or (missing > FINISH_BYTES and trio.current_time() > self._deserted_at + LINGER_S):
             raise _Deserted(f"nobody reads {self.source.name} any more")
 
     async def _put_off(self, growing: GrowingFile, written: int) -> None:
-        """Leave what is there to whoever comes for it, if that is anything."""
-        if not written or not self.is_wanted:
+        """Leave what is there to whoever comes for it, if that is anything, or all that the area wants."""
+        if not self.is_wanted or not (written or self._area.wants_all):
             await self._area.give_up(growing)
 
     async def _keep(self, growing: GrowingFile) -> None:
@@ -404,7 +414,10 @@ class Intakes:
                 await intake.close_unused()
 
     def run_beside(self, call: Callable[[], Awaitable[object]]) -> None:
-        """Run something that no reader may cancel, as `join` does with fills. What it raises of storage is dropped."""
+        """Run something that no reader may cancel, as `join` does with fills. What it raises of storage is dropped.
+
+        Anything else it raises is a defect: it is logged, and ends nobody else's fill.
+        """
         self._nursery.start_soon(_quietly, call)
 
     async def _run(self, area: Area, intake: Intake) -> None:
@@ -429,5 +442,8 @@ def foreign(error: Exception, source: Source) -> Unavailable:
 
 
 async def _quietly(call: Callable[[], Awaitable[object]]) -> None:
-    with suppress(StorageError):
-        await call()
+    try:
+        with suppress(StorageError):
+            await call()
+    except Exception:  # noqa: BLE001  # the nursery is everybody's
+        _log.exception("what ran beside the intakes failed")

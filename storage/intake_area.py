@@ -19,8 +19,12 @@ class Area(Protocol):
         ...
 
     @property
-    def fetches_for_nobody(self) -> bool:
-        """Whether a fill that nobody reads any more goes on to its end, however much is missing."""
+    def wants_all(self) -> bool:
+        """Whether every blob is to come, whoever waits for it.
+
+        A fill that nobody reads any more goes on to its end then, however much is missing; and one that its source has
+        failed leaves its file, even an empty one: who follows it takes it over, in place of each asking by itself.
+        """
         ...
 
     async def claim(self, entry: Entry) -> int | GrowingFile | None:

@@ -39,8 +39,13 @@ class FollowingReader:
         cache: PageCache,
         report: Callable[[], None],
         alone: Source | None = None,
+        is_trusted: bool = True,
     ) -> None:
-        """`alone`: where this reader goes on by itself if the intake is homeless; the intake's own source if None."""
+        """`alone`: where this reader goes on by itself if the intake is homeless; the intake's own source if None.
+
+        `is_trusted`: the source had the right bytes once. Else the last byte of every span, not only of the blob, comes
+        after the whole blob was found right; who goes on alone reads all of it for that.
+        """
         self._intake = intake
         self._alone_source = alone or intake.source
         self._begun: _Pieces | None = None
@@ -49,6 +54,7 @@ class FollowingReader:
         self._pool = pool
         self._cache = cache
         self._report = report
+        self._is_trusted = is_trusted
         self._pump: _Pump | None = None
 
     @property
@@ -65,11 +71,11 @@ class FollowingReader:
         byte if the blob's bytes are not right, and what the source raised.
         """
         begun, self._begun = self._begun, None
-        return begun or _Pieces(self._intake, self._span, go_alone=self._alone)
+        return begun or self._pieces()
 
     async def begin(self) -> None:
         """Wait for the first piece, before `pieces`, so that what cannot come is known before an answer begins."""
-        self._begun = _Pieces(self._intake, self._span, go_alone=self._alone)
+        self._begun = self._pieces()
         await self._begun.begin()
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -81,15 +87,21 @@ class FollowingReader:
         if self._pump is not None:
             self._pump.close()
 
+    def _pieces(self) -> "_Pieces":
+        return _Pieces(self._intake, self._span, go_alone=self._alone, is_trusted=self._is_trusted)
+
     async def _alone(self, position: int) -> AsyncIterator[bytes]:
         """The rest from the source, for this reader only. Of a whole blob the digest is checked here, then."""
         entry, source = self._intake.entry, self._alone_source
         is_all = self._span == Span(0, entry.size_bytes)
-        hasher = await self._hash_of(position) if is_all else None
-        self._pump = pump = _Pump(self._intakes, source, Span(position, self._span.stop))
-        if hasher is None:
-            return pump
-        return Verified(pump, hasher, digest=entry.digest, what=source.name, report=self._report)
+        if self._is_trusted and not is_all:
+            self._pump = _Pump(self._intakes, source, Span(position, self._span.stop))
+            return self._pump
+        known = min(position, self._intake.released_bytes)
+        hasher = await self._hash_of(known)
+        self._pump = pump = _Pump(self._intakes, source, Span(known, entry.size_bytes))
+        verified = Verified(pump, hasher, digest=entry.digest, what=source.name, report=self._report)
+        return verified if is_all else _Within(verified, Span(position, self._span.stop), position=known)
 
     async def _hash_of(self, position: int) -> Hasher:
         """A hasher that has seen what this reader has got."""
@@ -112,12 +124,18 @@ class _Pieces:
     """See `FollowingReader.pieces`."""
 
     def __init__(
-        self, intake: Intake, span: Span, *, go_alone: Callable[[int], Awaitable[AsyncIterator[bytes]]]
+        self,
+        intake: Intake,
+        span: Span,
+        *,
+        go_alone: Callable[[int], Awaitable[AsyncIterator[bytes]]],
+        is_trusted: bool,
     ) -> None:
         self._intake = intake
         self._position = span.start
         self._stop = span.stop
         self._go_alone = go_alone
+        self._is_trusted = is_trusted
         self._rest: AsyncIterator[bytes] | None = None
         self._first: bytes | OpenFile | None = None
 
@@ -136,12 +154,21 @@ class _Pieces:
         start = self._position
         if start >= self._stop:
             raise StopAsyncIteration
-        ready = min(await self._intake.wait_beyond(start), self._stop)
+        ready = await self._ready(start)
         if ready > start:
             self._position = ready
             return OpenFile(self._intake.descriptor, start, ready)
         self._rest = await self._go_alone(start)
         return await anext(self._rest)
+
+    async def _ready(self, start: int) -> int:
+        """Up to where the file may be given; not beyond `start` if the rest is not in it."""
+        ready = min(await self._intake.wait_beyond(start), self._stop)
+        if self._is_trusted or ready < self._stop or self._intake.is_whole:
+            return ready
+        if start < ready - 1:
+            return ready - 1
+        return ready if await self._intake.wait_right() else start
 
 
 class _Chunks:
@@ -200,6 +227,35 @@ class Verified:
             self._report()
             raise Damaged(f"{self._what} does not have the bytes of {self._digest}")
         held, self._held = self._held, b""
+        return held
+
+
+class _Within:
+    """Of chunks that begin at `position` those of a span; the last of them once all chunks have come.
+
+    So it comes after whatever the end of the chunks proves.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], span: Span, *, position: int) -> None:
+        self._chunks = chunks
+        self._span = span
+        self._position = position
+        self._held = b""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while chunk := await anext(self._chunks, b""):
+            start, self._position = self._position, self._position + len(chunk)
+            wanted = chunk[max(0, self._span.start - start) : max(0, self._span.stop - start)]
+            if wanted:
+                held, self._held = self._held, wanted
+                if held:
+                    return held
+        held, self._held = self._held, b""
+        if not held:
+            raise StopAsyncIteration
         return held
 
 

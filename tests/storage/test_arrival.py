@@ -27,7 +27,7 @@ async def test_no_room(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ArrivalsDirectory, "_free_bytes", lambda _self: SIZE - 1)
     upstream = Upstream(CONTENT)
     for span in (None, Span(5, 10)):
-        assert await docked.pull(upstream, span=span) == CONTENT[span.start : span.stop] if span else CONTENT
+        assert await docked.pull(upstream, span=span) == (CONTENT[span.start : span.stop] if span else CONTENT)
     upstream.flips = {5}
     with pytest.raises(Damaged):
         await docked.pull(upstream)
@@ -35,6 +35,17 @@ async def test_no_room(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
         await docked.fetch(upstream)
     assert docked.arrivals.statistics().refused > 0
     assert (docked.files(), await objects_of(docked.scene.store)) == ([], {})
+
+
+async def test_defects_beside_a_fetch_end_nothing(docked: Dock, caplog: pytest.LogCaptureFixture) -> None:
+    """What runs beside the fetches and raises what nobody expects is logged; the next fetch goes well."""
+
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    docked.intakes.run_beside(broken)
+    assert await docked.pull(Upstream(CONTENT)) == CONTENT
+    assert "a defect" in caplog.text
 
 
 async def test_no_room_and_no_upstream(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Blobs from upstreams: one fetch for all, right or not at all, published once, and nothing left behind."""
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ import trio
 
 from storage import BlobUnknown, Damaged, Digest, Span, StorageError, Unavailable
 from storage import intake as intake_module
+from storage.arrivals_files import ArrivalsDirectory
 from storage.blobstore import CHUNK_BYTES
 from tests.storage import lease_rows
-from tests.storage.arrivals_place import CONTENT, MIB, SIZE, Dock, Upstream, dock, sent
+from tests.storage.arrivals_place import CONTENT, MIB, SIZE, Dock, Upstream, dock, sent, until
 from tests.storage.directory import open_below
 from tests.storage.place import areas_of, cancel_after, objects_of
 from tests.storage.scene import Scene
@@ -79,12 +82,42 @@ async def test_bytes_are_given_while_they_come(docked: Dock) -> None:
         got = bytearray()
         while len(got) < MIB:
             got += await anext(chunks)
-        assert b"".join([chunk async for chunk in late.chunks()]) == CONTENT[5:MIB]
+        of_span, part = late.chunks(), bytearray()
+        while len(part) < MIB - 5 - 1:
+            part += await anext(of_span)
         rest.set()
         async for chunk in chunks:
             got += chunk
+        async for chunk in of_span:
+            part += chunk
     assert bytes(got) == CONTENT
+    assert bytes(part) == CONTENT[5:MIB]
     assert upstream.opened == [Span(0, SIZE)]
+
+
+@pytest.mark.parametrize("span", [Span(0, 1000), Span(MIB, 2 * MIB), Span(99, 100), Span(SIZE - 5, SIZE)])
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_no_span_of_wrong_bytes_ends_well(
+    docked: Dock, monkeypatch: pytest.MonkeyPatch, span: Span, *, has_room: bool
+) -> None:
+    """P3: a range of a blob whose bytes are wrong, in it or elsewhere, is broken off before its last byte."""
+    monkeypatch.setattr(ArrivalsDirectory, "_free_bytes", lambda _self: 2 * SIZE if has_room else 0)
+    upstream = Upstream(CONTENT, flips={100})
+    chunks: list[bytes] = []
+
+    with pytest.raises(Damaged):
+        await docked.pull_into(chunks, upstream, span=span)
+
+    assert len(b"".join(chunks)) < span.size_bytes
+
+
+@pytest.mark.parametrize("span", [Span(0, 1000), Span(5, SIZE - 5), Span(99, 100), Span(SIZE - 5, SIZE)])
+async def test_spans_without_room(docked: Dock, monkeypatch: pytest.MonkeyPatch, span: Span) -> None:
+    """Who reads a range of a blob that finds no room gets exactly that."""
+    monkeypatch.setattr(ArrivalsDirectory, "_free_bytes", lambda _self: 0)
+    upstream = Upstream(CONTENT)
+
+    assert await docked.pull(upstream, span=span) == CONTENT[span.start : span.stop]
 
 
 async def test_connection_that_breaks(docked: Dock) -> None:
@@ -250,6 +283,40 @@ async def test_what_the_upstream_says(docked: Dock, kind: type[StorageError]) ->
     await docked.idle()
     upstream.error = None
     assert await docked.pull(upstream) == CONTENT
+
+
+@pytest.mark.parametrize("kind", [BlobUnknown, Unavailable, Teapot])
+async def test_upstream_that_fails_once(docked: Dock, kind: type[Exception]) -> None:
+    """When the upstream fails before the first byte, one reader's process takes over for all who wait in another."""
+    upstream, go_on = Upstream(CONTENT), trio.Event()
+    others = Upstream(CONTENT)
+    original = upstream.read
+
+    @asynccontextmanager
+    async def fail(span: Span) -> AsyncIterator[AsyncIterator[bytes]]:
+        await go_on.wait()
+        upstream.error = kind("just now")
+        async with original(span) as chunks:
+            yield chunks
+
+    upstream.read = fail  # type: ignore[method-assign]
+
+    async def wait_in_vain(another: Dock) -> None:
+        with pytest.raises((BlobUnknown, Unavailable)):
+            await another.pull(upstream)
+
+    async with dock(docked.scene, docked.root) as another:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_in_vain, another)
+            await until(lambda: len(docked.files()) == 1)
+            for number in range(12):
+                nursery.start_soon(docked.pull, others, f"image-{number}")
+            await until(lambda: docked.intakes.statistics().readers == 12)
+            go_on.set()
+        await docked.idle()
+    assert (len(upstream.opened), others.opened) == (1, [Span(0, SIZE)])
+    assert await docked.stored("image-11") == CONTENT
+    assert docked.files() == []
 
 
 async def test_error_of_another_family(docked: Dock) -> None:
