@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pytest
@@ -50,6 +50,8 @@ SIZE: Final = 150_000
 IMAGE: Final = "team/harmed"
 THREADS: Final = 60
 _HALF: Final = SIZE // 2
+PART: Final = (_HALF - 1000, _HALF + 999)
+"""The bytes, first and last, that some ask for alone: where most faults are."""
 
 FAULTS: Final[Mapping[str, tuple[Fault, ...]]] = {
     "a wrong byte": (WrongByte(_HALF),),
@@ -83,15 +85,21 @@ class Case:
     contents: dict[str, bytes]
     is_always: bool = True
     pulls: dict[str, list[Pulled]] = field(default_factory=lambda: defaultdict(list))
+    parts: dict[str, list[Pulled]] = field(default_factory=lambda: defaultdict(list))
+    """What came where only `PART` was asked for."""
     afterwards: dict[str, Pulled] = field(default_factory=dict)
 
     def when(self, chosen: Callable[[Seen], bool]) -> Callable[[Seen], bool]:
         """Whom the fault befalls just now."""
         return lambda seen: chosen(seen) and (self.is_always or len(self.upstream.requests) % 2 == 0)
 
-    def pull(self, digest: str) -> None:
-        """One pull under the fault."""
-        self.pulls[digest].append(self.clients[digest].pull())
+    def pull(self, digest: str, number: int) -> None:
+        """One pull under the fault; every fourth asks for a part."""
+        client = self.clients[digest]
+        if number % 4:
+            self.pulls[digest].append(client.pull())
+        else:
+            self.parts[digest].append(replace(client, span=PART).pull())
 
     def pull_again(self) -> None:
         """Pull everything until it is there; the upstream is well by now."""
@@ -129,14 +137,17 @@ def campaign(gateway: Served) -> Iterator[Mapping[str, Case]]:
             name: prepare(gateway, stack.enter_context(ScriptedUpstream()), faults) for name, faults in FAULTS.items()
         }
         errands = [
-            (case, digest) for case in cases.values() for digest in case.contents for _ in range(PULLS // BLOBS // 2)
+            (case, digest, number)
+            for case in cases.values()
+            for digest in case.contents
+            for number in range(PULLS // BLOBS // 2)
         ]
         random.Random(5).shuffle(errands)
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(lambda errand: errand[0].pull(errand[1]), errands))
+            list(pool.map(lambda errand: errand[0].pull(*errand[1:]), errands))
             for case in cases.values():
                 case.is_always = False
-            list(pool.map(lambda errand: errand[0].pull(errand[1]), errands))
+            list(pool.map(lambda errand: errand[0].pull(*errand[1:]), errands))
             for case in cases.values():
                 case.upstream.heal()
             list(pool.map(Case.pull_again, cases.values()))
@@ -149,9 +160,14 @@ def test_no_wrong_body_is_completed(campaign: Mapping[str, Case], name: str) -> 
     case = campaign[name]
     pulls = [(case.contents[digest], pulled) for digest, many in case.pulls.items() for pulled in many]
 
-    assert len(pulls) == PULLS
+    parts = [(case.contents[digest], part) for digest, many in case.parts.items() for part in many]
+
+    assert len(pulls) + len(parts) == PULLS
     assert all(rule.hits for rule in case.rules)
     assert [pulled.status for content, pulled in pulls if pulled.is_complete and pulled.body != content] == []
+    assert [
+        part.status for content, part in parts if part.is_complete and part.body != content[PART[0] : PART[1] + 1]
+    ] == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -170,6 +186,7 @@ def test_nothing_wrong_stays(campaign: Mapping[str, Case], name: str) -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_trouble_of_the_upstream_is_never_absence(campaign: Mapping[str, Case], name: str) -> None:
     """Nobody is told 404 or 401 for what the upstream has, whatever is wrong with it; 429, 502, 503 or 504 may be."""
-    pulls = [pulled for many in campaign[name].pulls.values() for pulled in many]
+    case = campaign[name]
+    pulls = [pulled for many in (*case.pulls.values(), *case.parts.values()) for pulled in many]
 
-    assert {pulled.status for pulled in pulls} <= {0, 200, 429, 502, 503, 504}
+    assert {pulled.status for pulled in pulls} <= {0, 200, 206, 429, 502, 503, 504}
