@@ -58,7 +58,7 @@ RECALL: Final[tuple[Case, ...]] = (
     ),
     _same("other-digest", "a blob that is not there", _ask(path=_BLOB[:-1] + b"x"), 400),
     _same("dots", "a path that only looks the same", _ask(path=b"/v2/./" + _BLOB[4:]), 400),
-    _same("query", "the same with a query", _ask(path=_BLOB + b"?ns=docker.io"), 200),
+    _same("query", "the same with a query", _ask(path=_BLOB + b"?x=1"), 200),
     _same("body", "the same with a body: it is taken", _ask(length(b"%d" % len(SMUGGLED))) + SMUGGLED, 200),
     _same("chunks", "the same with chunks", _ask(CHUNKED) + SMUGGLED_CHUNKS, 200),
     _same("empty-body", "the same with an empty body", _ask(length(b"0")), 200),
