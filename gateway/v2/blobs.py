@@ -27,7 +27,7 @@ from gateway.v2.answers import content_headers, empty
 from gateway.v2.lane import Lesson
 from gateway.v2.plans import KnownBlob, Plan, wishes_of
 from gateway.v2.services import V2
-from storage import BlobReader, Digest, FoundBlob, OpenFile, Span
+from storage import BlobReader, Digest, FoundBlob, OpenFile, Span, Transaction
 
 _OpenSpan = Callable[[Span], AbstractAsyncContextManager[BlobReader]]
 
@@ -79,7 +79,12 @@ async def _place(v2: V2, call: Call, *, method: str) -> Place:
     here = Place(call.repository, call.image)
     if method != "HEAD" or Action.PUSH not in call.actions or here.record.repository_type != VIRTUAL:
         return here
-    return await v2.database.read(destination, here.record, here.image) or here
+
+    def taking(tx: Transaction) -> Place | None:
+        target = destination(tx, here.record, here.image)
+        return target if target is not None and call.caller.may_pull(tx, target.record) else None
+
+    return await v2.database.read(taking) or here
 
 
 async def _differs_for_head(v2: V2, call: Call, *, method: str) -> bool:
