@@ -10,7 +10,6 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.oci.names import is_name
 from gateway.upstream.hub import canonical_url
 
 MAX_URL_CHARS: Final = 500
@@ -53,17 +52,6 @@ def remote_url(text: str) -> str:
     return f"{parts.scheme}://{_authority(parts)}{parts.path.rstrip('/')}"
 
 
-def origin(url: str) -> str:
-    """Scheme, host and port of what `remote_url` gave: where credentials may go."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def is_plain(url: str) -> bool:
-    """Whether what goes there can be read on the way."""
-    return url.startswith("http:")
-
-
 def address(text: str) -> str:
     """A host as clients write it, with its port unless that is the scheme's own: `docker.example.com[:PORT]`."""
     text = text.strip().lower()
@@ -94,13 +82,6 @@ def platform(text: str) -> str:
     text = text.strip().lower()
     if not _PLATFORM.fullmatch(text):
         raise ValueError("use OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/arm64")
-    return text
-
-
-def image_name(text: str) -> str:
-    """The name of an image inside a repository."""
-    if not is_name(text):
-        raise ValueError("use the image's name inside the repository, such as library/nginx")
     return text
 
 

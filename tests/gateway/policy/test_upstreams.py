@@ -54,29 +54,20 @@ def test_an_address_of_ours_is_a_host(text: str) -> None:
         upstreams.address(text)
 
 
-def test_networks_platforms_patterns_and_names() -> None:
+def test_networks_platforms_and_patterns() -> None:
     """Each in its one form."""
     assert upstreams.network(" 10.1.2.3/16 ") == "10.1.0.0/16"
     assert upstreams.network("::1") == "::1/128"
     assert upstreams.platform("Linux/ARM/v7") == "linux/arm/v7"
     assert upstreams.image_pattern("library/*") == "library/*"
-    assert upstreams.image_name("library/nginx") == "library/nginx"
     for check, text in (
         (upstreams.network, "10.0.0.0/33"),
         (upstreams.platform, "linux"),
         (upstreams.image_pattern, "a b"),
         (upstreams.image_pattern, "a" * 256),
-        (upstreams.image_name, "Nginx"),
     ):
         with pytest.raises(ValueError, match=r"^(use|there)"):
             check(text)
-
-
-def test_origins_and_plain_addresses() -> None:
-    """The path does not count, the scheme and the port do."""
-    assert upstreams.origin("https://a.example:5000/v2/x") == "https://a.example:5000"
-    assert upstreams.is_plain("http://a.example")
-    assert not upstreams.is_plain("https://a.example")
 
 
 def test_authorities_are_certificates() -> None:
