@@ -1,6 +1,7 @@
 """Several processes, and several machines over one database, that want one blob: one fetch, whoever is killed."""
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,14 @@ class Fleet:
             for each in made:
                 each.wait_for("ready")
             yield made
+
+    def wait_for_bytes(self, machine: str, size_bytes: int) -> None:
+        """Wait until so much has come out of the sockets' buffers and into the file."""
+        deadline = time.monotonic() + 30
+        (growing,) = (self.root / machine / "main").iterdir()
+        while growing.stat().st_size < size_bytes:
+            assert time.monotonic() < deadline, growing.stat().st_size
+            time.sleep(0.01)
 
     def stored(self, image: str) -> bytes:
         """What the image has, without an upstream."""
@@ -122,6 +131,7 @@ def test_killed_filler_is_replaced(fleet: Fleet) -> None:
         for each in followers:
             each.go()
             each.wait_for("first")
+        fleet.wait_for_bytes("here", SIZE // 2 - MIB - MIB // 2)
         filler.kill()
         for each in followers:
             expect(each.result())
