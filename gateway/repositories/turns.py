@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import trio
 
 from gateway.logs import get_logger
-from gateway.upstream.errors import UpstreamError
+from gateway.upstream.errors import UpstreamBusy, UpstreamError
 from storage import Database, StorageError, Transaction, Unavailable
 from storage.metadata import clock as clocks
 from storage.metadata import leases
@@ -33,8 +33,12 @@ _LEASE_S: Final = 20
 """How long one that died holds the others off. Who takes longer than this may be overtaken: then it is done twice."""
 _PATIENCE_S: Final = 30.0
 """After that everybody helps themselves: longer than a lease, shorter than clients wait for a manifest."""
+_MOST: Final = 4096
+"""At a time: some 20 KB each, with what its question takes."""
 _LOOK_S: Final = 0.02
-_LONGEST_LOOK_S: Final = 0.25
+_LONGEST_MOST: Final = 4096
+"""At a time: some 20 KB each, with what its question takes."""
+_LOOK_S: Final = 0.25
 _RELEASE_DEADLINE_S: Final = 5.0
 _log = get_logger(__name__)
 
@@ -116,9 +120,14 @@ class Turns:
             raise failure
 
     def begin(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> Flight[T]:
-        """Do it in a task of ours, unless that is happening already under this key; waits for nothing."""
+        """Do it in a task of ours, unless that is happening already under this key; waits for nothing.
+
+        Raises `UpstreamBusy` when too much is being done: clients may leave, and what they asked for goes on.
+        """
         flight: Flight[T] | None = self._flights.get(key)
         if flight is None:
+            if len(self._flights) >= _MOST:
+                raise UpstreamBusy("too many questions to other registries at once: retry shortly", retry_after_s=1)
             flight = Flight()
             self._nursery.start_soon(self._fly, key, flight, work)
             self._flights[key] = flight

@@ -118,6 +118,22 @@ def _ready() -> Work:
     return work
 
 
+async def test_only_so_much_is_done_at_once(turns: Turns) -> None:
+    """Who asks for one thing more is told to come back; what is being done already may be joined."""
+    work = Work()
+    for number in range(4096):
+        turns.begin(number, work)
+
+    with pytest.raises(UpstreamBusy) as caught:
+        turns.begin("one more", work)
+    assert caught.value.retry_after_s == 1
+    joined = turns.begin(7, work)
+    work.go.set()
+    assert await joined.outcome() == "done"
+    await turns.wait_idle()
+    assert await turns.share("one more", work) == "done"
+
+
 async def test_who_waits_at_the_end_is_told(database: Database, clock: Clock) -> None:
     """When the process stops, who still waits gets `Unavailable`, and the work is cancelled; errors come out bare."""
     work, told = Work(), trio.Event()
