@@ -212,6 +212,7 @@ async def test_a18_a_private_member_costs_no_lookup(house: House) -> None:
     assert [statement for statement, _ in heard[0]] == [statement for statement, _ in heard[1]]
     assert len(heard[0]) >= 10
     about_images = [values for statement, values in heard[0] if "FROM images" in statement]
+    assert about_images
     assert all(house.second.record.id in values for values in about_images)
     assert not any(house.first.record.id in values for values in about_images)
 
