@@ -36,9 +36,7 @@ _PATIENCE_S: Final = 30.0
 _MOST: Final = 4096
 """At a time: some 20 KB each, with what its question takes."""
 _LOOK_S: Final = 0.02
-_LONGEST_MOST: Final = 4096
-"""At a time: some 20 KB each, with what its question takes."""
-_LOOK_S: Final = 0.25
+_LONGEST_LOOK_S: Final = 0.25
 _RELEASE_DEADLINE_S: Final = 5.0
 _log = get_logger(__name__)
 
