@@ -94,15 +94,21 @@ class _Seen(Generic[T]):
 class Turns:
     """One per process; for the event loop only. See the module docstring."""
 
-    def __init__(self, nursery: trio.Nursery, database: Database, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, database: Database, *, clock: Callable[[], float], most: int = _MOST
+    ) -> None:
+        """`most` things are done at once."""
         self._nursery = nursery
+        self._most = most
         self._database = database
         self._clock = clock
         self._flights: dict[Hashable, Flight[Any]] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, database: Database, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Self]:
+    async def open(
+        cls, database: Database, *, clock: Callable[[], float] = time.time, most: int = _MOST
+    ) -> AsyncIterator[Self]:
         """For as long as the context lasts; what is being done then is cancelled, and who waits is told `Unavailable`.
 
         What is raised inside comes out as it is, not in a nursery's group.
@@ -110,7 +116,7 @@ class Turns:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             try:
-                yield cls(nursery, database, clock=clock)
+                yield cls(nursery, database, clock=clock, most=most)
             except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
                 failure = error
             nursery.cancel_scope.cancel()
@@ -124,7 +130,7 @@ class Turns:
         """
         flight: Flight[T] | None = self._flights.get(key)
         if flight is None:
-            if len(self._flights) >= _MOST:
+            if len(self._flights) >= self._most:
                 raise UpstreamBusy("too many questions to other registries at once: retry shortly", retry_after_s=1)
             flight = Flight()
             self._nursery.start_soon(self._fly, key, flight, work)
