@@ -137,7 +137,7 @@ class Listing:
         except (UpstreamUnknown, UpstreamDenied):
             found = []
         listed = tuple(sorted(found, key=_digest_text))
-        self._means.referrers.put(key, listed, weight=1 + len(listed))
+        self._means.referrers.put(key, listed, weight=1 + sum(map(_weight, listed)))
         return listed
 
     def _has_own_referrers(self, tx: Transaction, image: str, subject: Digest) -> bool:
@@ -184,6 +184,11 @@ def _complete(listing: TagListing) -> Listed:
 def _stale(known: Memory[TagListing]) -> Listed:
     warning = "the upstream registry cannot be asked for its tags: this is what it said before"
     return Listed(known.value.names or None, warning, int(known.age_s))
+
+
+def _weight(referrer: Referrer) -> int:
+    """In KiB, rounded up: annotations may be as long as manifests."""
+    return 1 + sum(len(name) + len(value) for name, value in referrer.annotations.items()) // 1024
 
 
 def _digest_text(referrer: Referrer) -> str:

@@ -9,6 +9,7 @@ Where the upstream says that it does not have a thing (or not for us), the resul
 for this repository alone. All other trouble is raised as `UpstreamError`, and trouble of ours as `StorageError`.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +40,7 @@ _UNKNOWN: Final = 50_000
 _NAMES: Final = 500_000
 """Tags in remembered lists; about 80 bytes each."""
 _REFERRERS: Final = 20_000
-"""Referrers in remembered lists; about 1 KiB each, with annotations."""
+"""KiB of referrers in remembered lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class Pulling:
 
     def key(self, kind: str, image: str, what: object) -> Hashable:
         """Under which things of this repository are remembered and shared: with its settings, so that they end both."""
-        return kind, self.record.id, self.record.settings, image, str(what)
+        settings = hashlib.blake2b(self.record.settings.encode(), digest_size=16).digest()  # they may be 60 KiB
+        return kind, self.record.id, settings, image, str(what)
 
     def is_unknown(self, image: str, what: object) -> bool:
         """Whether the upstream has said so a moment ago."""

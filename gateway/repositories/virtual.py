@@ -18,6 +18,7 @@ from typing import Final, NoReturn, TypeVar
 
 from gateway.logs import get_logger
 from gateway.oci.errors import Code, RegistryError, blob_unknown, manifest_unknown, name_unknown, unavailable
+from gateway.oci.manifest import MAX_BYTES
 from gateway.oci.names import Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories.contract import (
@@ -130,13 +131,17 @@ class VirtualRepository:
         build: Callable[[Iterator[Referrer]], T],
     ) -> T:
         """See `contract.Repository.referrers`: those in all members, each once."""
+        first: list[Referrer] = []
 
-        def ask(each: Repository, inside: str) -> Awaitable[list[Referrer]]:
-            return each.referrers(inside, subject, artifact_type=artifact_type, after=after, limit=limit, build=list)
+        async def ask(each: Repository, inside: str) -> None:
+            nonlocal first
+            theirs = await each.referrers(
+                inside, subject, artifact_type=artifact_type, after=after, limit=limit, build=_one_page
+            )
+            merged = merge(first, theirs, key=lambda referrer: str(referrer.digest))
+            first = _one_page(islice(_unique(merged, key=lambda referrer: referrer.digest), limit))
 
-        listed, _ = await self._each(image, ask)
-        merged = merge(*listed, key=lambda referrer: str(referrer.digest))
-        first = list(islice(_unique(merged, key=lambda referrer: referrer.digest), limit))
+        await self._each(image, ask)
         return await self._database.survey(lambda _: build(iter(first)))  # a long page takes its time: not on the loop
 
     # --- which members, and what they say -------------------------------------------------------------------------
@@ -220,6 +225,21 @@ def _tell(error: Exception) -> NoReturn:
     if isinstance(error, UpstreamError) and not isinstance(error, UpstreamBusy):
         raise unavailable(_INCOMPLETE, error.retry_after_s or _RETRY_AFTER_S) from error
     raise error
+
+
+def _one_page(ordered: Iterable[Referrer]) -> list[Referrer]:
+    """The first of them, until they are more than a page can hold: annotations may be as long as manifests.
+
+    A page ends before the last of them then, so that its client is told of the rest.
+    """
+    taken: list[Referrer] = []
+    size = 0
+    for each in ordered:
+        taken.append(each)
+        size += sum(len(name) + len(value) for name, value in each.annotations.items())
+        if size > MAX_BYTES and len(taken) > 1:
+            break
+    return taken
 
 
 def _unique(ordered: Iterable[T], *, key: Callable[[T], object] = lambda value: value) -> Iterator[T]:

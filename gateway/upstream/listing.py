@@ -18,6 +18,8 @@ from gateway.upstream.errors import UpstreamFailed, UpstreamRefused
 
 PAGE_BYTES: Final = 4 * 2**20
 MAX_PAGES: Final = 1000
+MAX_BYTES: Final = 32 * 2**20
+"""Of all pages of a list: it is held whole, and a page may be one referrer with 4 MiB of annotations."""
 MAX_TAGS: Final = 100_000
 MAX_REFERRERS: Final = 10_000
 """Row P11: no list of an upstream is longer for us."""

@@ -15,6 +15,7 @@ class Pages:
         self._endpoint = endpoint
         self._question = question
         self._path: str | None = question.path(endpoint.place.name(question.name))
+        self._size_bytes = 0
         self.count = 0
         """Pages so far."""
 
@@ -29,10 +30,11 @@ class Pages:
         Raises `UpstreamError`: `UpstreamRefused` also if the page says that the next one is somewhere else.
         """
         path = self._path
-        if path is None or self.count == listing.MAX_PAGES:
+        if path is None or self.count == listing.MAX_PAGES or self._size_bytes > listing.MAX_BYTES:
             return None
         question = replace(self._question, path=lambda _name: path, limit_bytes=listing.PAGE_BYTES)
         answer = await self._questions.ask(question, self._endpoint)
         self.count += 1
+        self._size_bytes += len(answer.body)
         self._path = listing.next_page(answer.headers, base=self._endpoint.place.base, path=path)
         return answer

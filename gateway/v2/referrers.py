@@ -11,6 +11,7 @@ from quart.wrappers import Request
 from gateway.edge.call import Call
 from gateway.oci import paths
 from gateway.oci.listing import cursor, next_link
+from gateway.oci.manifest import MAX_BYTES
 from gateway.oci.names import parse_digest
 from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
 from gateway.v2.answers import entity
@@ -32,7 +33,7 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
         artifact_type=wanted,
         after=cursor(request.args.get("last")),
         limit=_ROWS + 1,
-        build=lambda found: _page(found, limit_bytes=v2.limits.manifest_bytes),
+        build=lambda found: _page(found, limit_bytes=min(v2.limits.manifest_bytes, MAX_BYTES)),
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}
     if page.next_after is not None:

@@ -1,5 +1,6 @@
 """Lists of a proxy: whose they are, how long they are believed, and what is given in trouble."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -9,7 +10,7 @@ from gateway.upstream.errors import UpstreamError
 from storage import Digest, RepositoryRecord
 from tests.gateway.repositories.mirror import Mirror, asked, mirror
 from tests.gateway.repositories.shelf import refused
-from tests.served import sha256
+from tests.served import OCI_INDEX, OCI_MANIFEST, descriptor, sha256
 from tests.upstream.script import EndlessPages, Says, on
 from tests.upstream.scripted import ScriptedUpstream
 
@@ -148,3 +149,17 @@ async def test_no_referrers_is_an_empty_list(through: Mirror, upstream: Scripted
     assert await referrers_of(through, record, subject) == []
     through.scene.clock.advance(10)
     assert await referrers_of(through, record, subject) == [signed.digest]
+
+
+@pytest.mark.slow
+async def test_lists_are_remembered_within_a_bound_of_bytes(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """One annotation may fill a page: of six lists of 3.5 MB the oldest is forgotten, however few entries they have."""
+    entry = {**descriptor(b"signature", OCI_MANIFEST), "annotations": {"note": "x" * 3_500_000}}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    upstream.script(Says(200, index, (("Content-Type", OCI_INDEX),)), on("referrers"))
+    record = await through.make(cache_ttl_s=100)
+    subjects = [sha256(b"%d" % number) for number in range(6)]
+
+    for subject in (*subjects, subjects[-1], subjects[0]):
+        assert await referrers_of(through, record, subject) == [entry["digest"]]
+    assert asked(upstream) == [f"GET referrers {subject}" for subject in (*subjects, subjects[0])]

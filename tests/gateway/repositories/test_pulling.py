@@ -1,11 +1,15 @@
 """Pulling through: asked once for all who ask, over processes too; what is unknown, and to whom."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import cast
 
 import trio
 
 from gateway.oci.errors import Code
+from gateway.repositories.pulling import Means, Pulling
 from gateway.upstream.http import Credential
+from gateway.upstream.settings import UpstreamSettings
 from storage import Digest
 from tests.gateway.repositories.mirror import Mirror, asked, mirror
 from tests.gateway.repositories.shelf import refused
@@ -98,3 +102,15 @@ async def test_what_one_repository_is_denied_another_may_have(through: Mirror, u
     await refused(Code.MANIFEST_UNKNOWN, through.manifest(stranger, "secret/app", image.digest))
     for digest in image.blobs:
         await refused(Code.BLOB_UNKNOWN, through.find(stranger, "secret/app", digest))
+
+
+async def test_what_is_remembered_by_settings_does_not_hold_them(through: Mirror) -> None:
+    """They may have 60 KiB, of certificates and patterns, and fifty thousand unknown names are remembered by them."""
+    record = await through.make()
+    places = [record, replace(record, settings="x" * 60_000), replace(record, id=record.id + 1)]
+    settings = UpstreamSettings((through.upstream.url,))
+
+    keys = [Pulling(each, settings, cast("Means", None), keeps_tags=False).key("a", "b", "c") for each in places]
+
+    assert len(set(keys)) == len(places)
+    assert all(len(repr(key)) < 300 for key in keys)

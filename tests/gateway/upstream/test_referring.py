@@ -117,6 +117,16 @@ async def test_row_p11_pages_of_referrers_are_followed_so_far(
     assert len(upstream.seen(on("referrers"))) == 3
 
 
+async def test_row_p11_a_list_has_so_many_bytes(
+    known: Maker, upstream: ScriptedUpstream, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held whole, and one annotation can fill a page of 4 MiB: after 32 MiB, here 1, no page is asked for."""
+    upstream.script(With({"Link": f'</v2/{APP}/referrers/{subject}?more>; rel="next"'}), on("referrers"))
+    monkeypatch.setattr(listing, "MAX_BYTES", 1)
+    assert len(await known(upstream).registry.referrers(APP, digest_of(subject))) == 2
+    assert len(upstream.seen(on("referrers"))) == 1
+
+
 async def test_row_p11_a_next_page_elsewhere_is_refused(
     known: Maker, upstream: ScriptedUpstream, elsewhere: ScriptedUpstream, subject: str
 ) -> None:
