@@ -118,5 +118,18 @@ def sources(tx: Transaction, view: RepositoryRecord, image: str, may_pull: MayPu
 
 
 def takes(member: MemberRecord, image: str) -> bool:
-    """Whether the member is asked for images of that name."""
-    return allows(image, include=member.include, exclude=member.exclude)
+    """Whether the member is asked for images of that name: no pattern keeps it out, and one lets it in if there are any.
+
+    An image has two names at Docker Hub (`nginx`, `library/nginx`), and patterns mean the image, whichever is used.
+    """
+    names = _names(member.repository, image)
+    if not all(allows(name, include=(), exclude=member.exclude) for name in names):
+        return False
+    return any(allows(name, include=member.include, exclude=()) for name in names)
+
+
+def _names(record: RepositoryRecord, image: str) -> set[str]:
+    """All that the image is called there."""
+    whole = image_in(record, image)
+    short = whole.rpartition("/")[2]
+    return {image, whole, short} if image_in(record, short) == whole else {image, whole}

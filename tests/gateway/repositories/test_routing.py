@@ -160,6 +160,20 @@ async def test_patterns_hold_along_the_way(database: Database) -> None:
     assert await database.read(sources, outer, "y", everything) == []
 
 
+@pytest.mark.parametrize("pattern", ["nginx", "library/nginx", "library/*"])
+@pytest.mark.parametrize("name", ["nginx", "library/nginx"])
+async def test_patterns_hold_for_both_names_of_docker_hub(database: Database, name: str, pattern: str) -> None:
+    """What is kept out (row P10) or let in under one of its names is so under the other; nothing else is."""
+    hub = await make(database, "team/hub", repository_type="proxy", settings=HUB)
+    without = await view_of(database, "team/without", NewMember(hub.id, exclude=(pattern,)))
+    within = await view_of(database, "team/within", NewMember(hub.id, include=(pattern,)))
+
+    assert await database.read(sources, without, name, everything) == []
+    assert names(await database.read(sources, within, name, everything)) == ["team/hub/library/nginx"]
+    assert names(await database.read(sources, without, "x/nginx", everything)) == ["team/hub/x/nginx"]
+    assert await database.read(sources, within, "x/nginx", everything) == []
+
+
 async def test_a18_what_may_not_be_read_is_not_looked_at(database: Database) -> None:
     """A private view within a view hides all that is in it, and nobody is asked about its members at all."""
     a, b = await make(database, "team/a"), await make(database, "team/b")
