@@ -12,7 +12,7 @@ from gateway.jobs import Job
 from gateway.logs import get_logger
 from gateway.upstream.settings import UpstreamSettings, upstream_of
 from storage import Bounds, Database, Eviction, RepositoryRecord, StorageError
-from storage.metadata import repositories, upstreams
+from storage.metadata import repositories
 
 _PULLS_S: Final = 60.0
 """How exact the times of pulls are."""
@@ -22,8 +22,6 @@ _DEADLINE_S: Final = 3000.0
 """For one look at all caches; what is left is for the next."""
 _PAGE: Final = 100
 _DAY_S: Final = 86400
-_BUDGET_KEPT_S: Final = 30 * _DAY_S
-"""Windows are hours; after a month monitoring should not show it any more."""
 _log = get_logger(__name__)
 
 
@@ -31,14 +29,8 @@ def cache_jobs(database: Database, pulls: Pulls, *, clock: Callable[[], float]) 
     """The jobs for the caches of an installation."""
     return [
         Job("pull_times", _PULLS_S, partial(pulls.flush, database), at_end=True),
-        Job("upstream_budgets", _DAY_S, partial(_forget_budgets, database, clock), alone=True),
         Job("cache_bounds", _BOUNDS_S, _Caches(database, clock=clock), alone=True, deadline_s=_DEADLINE_S),
     ]
-
-
-async def _forget_budgets(database: Database, clock: Callable[[], float]) -> None:
-    """Of accounts that nobody has asked with for long: they, or their repositories, are gone."""
-    await database.transaction(upstreams.drop_budgets, cutoff=int(clock()) - _BUDGET_KEPT_S)
 
 
 class _Caches:

@@ -11,8 +11,8 @@ from gateway.caches import cache_jobs
 from gateway.edge.pulls import Kind, Pulled, Pulls, Way
 from gateway.jobs import Job
 from gateway.upstream.settings import UPSTREAM, KeepByAge, UpstreamSettings
-from storage import BudgetRecord, Database, SqliteDatabase, Transaction
-from storage.metadata import manifests, pulls, upstreams
+from storage import Database, SqliteDatabase, Transaction
+from storage.metadata import manifests, pulls
 from tests.storage.metadata.pieces import document, image, manifest
 from tests.storage.metadata.samples import NOW, repository
 
@@ -137,14 +137,3 @@ async def test_collected_pulls_are_written_also_at_the_end(database: Database) -
     assert (bounds.at_end, bounds.alone) == (False, True)
     await times.run()
     assert [each.pulled_at for each in await database.survey(pulls.coldest, 1, limit=9)] == [NOW + 9]
-
-
-async def test_budgets_of_who_asks_no_more_are_forgotten(database: Database) -> None:
-    """A month after they were last heard of; monitoring shows the others only."""
-    for name, observed_at in (("https://a.example/old", NOW - 31 * DAY_S), ("https://a.example/ci", NOW - 29 * DAY_S)):
-        record = BudgetRecord(name, 100, 1, 21600, observed_at, None)
-        await database.transaction(upstreams.put_budget, record)
-
-    await job(database, "upstream_budgets", now=NOW).run()
-
-    assert [each.name for each in await database.read(upstreams.budgets, "")] == ["https://a.example/ci"]
