@@ -23,7 +23,7 @@ from gateway.repositories.remembered import Remembered
 from gateway.repositories.turns import Flight, Turns
 from gateway.upstream import naming
 from gateway.upstream.answers import FetchedManifest, NotModified, TagListing
-from gateway.upstream.errors import UpstreamDenied, UpstreamUnknown
+from gateway.upstream.errors import UpstreamDenied, UpstreamFailed, UpstreamUnknown
 from gateway.upstream.opening import Upstreams
 from gateway.upstream.registry import UpstreamRegistry
 from gateway.upstream.settings import UpstreamSettings
@@ -163,10 +163,11 @@ class Pulling:
 
     async def _check(self, image: str, tag: Tag, known: Copy | None) -> Copy:
         head = await (await self.upstream()).head(image, tag, etag=known.etag if known else None)
+        if isinstance(head, NotModified) and known is not None:
+            confirmed = await self.means.database.transaction(self._confirm, image, tag, known)
+            return confirmed or await self._check(image, tag, None)  # it was removed meanwhile: from the beginning
         if isinstance(head, NotModified):
-            if known is None:
-                raise Unavailable(f"tag {tag} of {image} was removed while it was checked: retry")
-            return await self._point(image, known.document.digest, tag, known.etag)
+            raise UpstreamFailed(f"the upstream of {self.record.full_name} says 304 to a question without a condition")
         if head.digest is None:
             return await self._fetch(image, tag, tag, may_wait=known is not None)
         here = await self.means.database.transaction(self._point_if_here, image, head.digest, tag, head.etag)
@@ -175,7 +176,7 @@ class Pulling:
     async def _gone(self, image: str, tag: Tag, known: Copy | None, *, was_denied: bool) -> Copy | None:
         """The upstream does not have it for us: what the settings say becomes of the copy."""
         if known is not None and self.settings.when_deleted == "keep":
-            return await self._point(image, known.document.digest, tag, known.etag)
+            return await self.means.database.transaction(self._confirm, image, tag, known)
         self.note_unknown(image, tag)
         if known is not None and not was_denied:  # the right to it may come back, and bytes of ours do not matter then
             await self.means.database.transaction(self._drop, image, tag)
@@ -255,6 +256,15 @@ class Pulling:
             self._refuse_buried(tx, target.id, digest)
             return None
         return self._lead(tx, Copy(document, int(self.means.clock()), etag), target.id, found.id, tag)
+
+    def _confirm(self, tx: Transaction, image: str, tag: Tag, known: Copy) -> Copy | None:
+        """Note that the tag is still right; what another process has moved it to since is newer, and stays."""
+        copy = self._find_copy(tx, image, tag)
+        if copy is None or copy.document.image_id is None or copy.document.digest != known.document.digest:
+            return copy
+        now = int(self.means.clock())
+        upstreams.put_check(tx, copy.document.image_id, tag.name, now, known.etag)
+        return Copy(copy.document, now, known.etag)
 
     def _lead(self, tx: Transaction, copy: Copy, image_id: int, manifest_id: int, tag: Tag) -> Copy:
         """Let the tag lead there, and note when that was true; a tag of the repository's own stays as it is."""

@@ -40,6 +40,7 @@ class Mirror:
     upstream: ScriptedUpstream
     content: Content
     docked: Dock
+    turns: Turns
     open_repository: OpenRepository
 
     async def make(
@@ -88,7 +89,8 @@ class Mirror:
         return await self.at(record, caller).find_blob(image, Digest.parse(digest))
 
     async def idle(self) -> None:
-        """Wait until nothing is fetched or published any more."""
+        """Wait until nothing is asked, fetched or published any more."""
+        await self.turns.wait_idle()
         await self.docked.idle()
 
 
@@ -111,7 +113,7 @@ async def mirror(scene: Scene, upstream: ScriptedUpstream, directory: Path) -> A
                 arrivals=docked.arrivals,
                 turns=turns,
             )
-            yield Mirror(scene, upstream, content, docked, open_repository)
+            yield Mirror(scene, upstream, content, docked, turns, open_repository)
         except Exception as error:  # noqa: BLE001 - raised again below, where no nursery wraps it
             failure = error
     if failure is not None:

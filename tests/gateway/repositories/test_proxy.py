@@ -8,11 +8,14 @@ import trio
 from gateway.oci.errors import Code
 from gateway.repositories.contract import WritableRepository
 from gateway.upstream.errors import UpstreamBusy, UpstreamError, UpstreamFailed, UpstreamSlow
+from gateway.upstream.http import Credential
 from gateway.upstream.settings import TtlRule
 from storage import Digest, RepositoryRecord
-from tests.gateway.repositories.mirror import Mirror, asked, changed
+from tests.gateway.repositories.mirror import Mirror, asked, changed, mirror
 from tests.gateway.repositories.shelf import refused
 from tests.served import OCI_INDEX, OCI_MANIFEST, sha256
+from tests.storage.scene import Scene
+from tests.upstream.login import Bearer
 from tests.upstream.registry import Budget
 from tests.upstream.script import HTML, Busy, Fault, Other, Reset, Says, Stall, With, on
 from tests.upstream.scripted import ScriptedUpstream
@@ -289,6 +292,66 @@ async def test_what_the_upstream_deleted_is_kept_or_dropped(
         else:
             await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", "latest"))
     assert await through.digest(record, "app", image.digest) == image.digest
+
+
+@pytest.mark.parametrize(("when_deleted", "stays"), [("keep", True), ("drop", False)])
+async def test_what_we_may_not_have_any_more_is_unknown_or_kept(
+    through: Mirror, upstream: ScriptedUpstream, when_deleted: str, *, stays: bool
+) -> None:
+    """As for what was deleted; but as the right to it may come back, so does the copy, without being fetched."""
+    clock, record = through.scene.clock, await through.make(cache_ttl_s=10, negative_ttl_s=5, when_deleted=when_deleted)
+    image = upstream.shelf.image("app", "latest", b"layer")
+    await through.manifest(record, "app", "latest")
+    clock.advance(10)
+    upstream.script(Says(403), on("manifests"))
+
+    if stays:
+        assert await through.digest(record, "app", "latest") == image.digest
+    else:
+        await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", "latest"))
+    upstream.heal()
+    clock.advance(10)
+    assert await through.digest(record, "app", "latest") == image.digest
+    assert upstream.registry.counted_pulls == 1
+
+
+async def test_rejected_credentials_are_trouble(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """P6: a password that is not right any more is not "unknown": the copy is given, and without one it is told."""
+    users = {"user": "pw"}
+    login = upstream.registry.auth = Bearer(users)
+    image = upstream.shelf.image("app", "latest", b"layer")
+    clock, record = through.scene.clock, await through.make(cache_ttl_s=10, credentials=[Credential("user", "pw")])
+    await through.manifest(record, "app", "latest")
+    users["user"] = "another"
+    login.forget()
+    clock.advance(10)
+
+    found = await through.manifest(record, "app", "latest")
+    assert (str(found.document.digest), found.warning is not None) == (image.digest, True)
+    with pytest.raises(UpstreamFailed):
+        await through.manifest(record, "app", "other")
+
+
+async def test_what_another_worker_found_since_stays(
+    through: Mirror, upstream: ScriptedUpstream, memory_scene: Scene
+) -> None:
+    """A late word that nothing has changed does not bring back what another process has moved the tag from."""
+    clock, record = through.scene.clock, await through.make(cache_ttl_s=10, idle_s=60.0)
+    upstream.shelf.image("app", "latest", b"old")
+    await through.manifest(record, "app", "latest")
+    clock.advance(10)
+    late = upstream.script(Stall(), on("manifests", method="HEAD"), times=1)
+    async with mirror(memory_scene, upstream, through.docked.root) as second, trio.open_nursery() as nursery:
+        nursery.start_soon(through.manifest, record, "app", "latest")
+        while not late.hits:  # noqa: ASYNC110 - a thread counts them
+            await trio.sleep(0.01)
+        new = upstream.shelf.image("app", "latest", b"new")
+        assert await second.digest(record, "app", "latest") == new.digest
+        upstream.release()
+    await through.idle()
+
+    assert [seen.status for seen in upstream.seen(on("manifests", method="HEAD"))] == [200, 304, 200]
+    assert await through.digest(record, "app", "latest") == new.digest
 
 
 async def test_offline_nothing_is_asked(through: Mirror, upstream: ScriptedUpstream) -> None:
