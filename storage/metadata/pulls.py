@@ -5,7 +5,7 @@ was pulled of them keeps it. What goes is gone at once, with its tags: a cache g
 manifest of their image that names them; bytes go with the next sweeps.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -251,8 +251,20 @@ def evict(tx: Connection, manifest_id: int, *, came_by: int = EVER, pulled_by: i
     None, and nothing changes, if it is gone, if an index names it, or if it came or was pulled after the times given:
     so much may have happened since the caller saw it. What it names stays under the same conditions.
     """
-    values = {"manifest_id": manifest_id, "came_by": came_by, "pulled_by": pulled_by}
-    found = tx.execute(_EVICTABLE, values).one_or_none()
+    limits = {"came_by": came_by, "pulled_by": pulled_by}
+    waiting = [manifest_id]
+    freed: int | None = None
+    while waiting:  # no recursion: indexes are nested as deep as an upstream likes
+        gone = _evict_one(tx, waiting.pop(), limits)
+        if gone is not None:
+            freed = (freed or 0) + gone[0]
+            waiting += gone[1]
+    return freed
+
+
+def _evict_one(tx: Connection, manifest_id: int, limits: Mapping[str, int]) -> tuple[int, list[int]] | None:
+    """One manifest without what it names: the bytes, and the ids of those that nothing holds any more."""
+    found = tx.execute(_EVICTABLE, {"manifest_id": manifest_id, **limits}).one_or_none()
     if found is None:
         return None
     image_id, freed = found
@@ -261,12 +273,13 @@ def evict(tx: Connection, manifest_id: int, *, came_by: int = EVER, pulled_by: i
         names["child" if role == "child" else "blob"].append(digest)
     tx.execute(_FORGET_CHECKS, {"image_id": image_id, "manifest_id": manifest_id})
     tx.execute(_DROP, {"manifest_id": manifest_id})
+    children: list[int] = []
     for digests in _portions(names["child"]):
-        children = tx.execute(_EVICTABLE_CHILDREN, {**values, "image_id": image_id, "digests": digests}).scalars().all()
-        freed += sum(evict(tx, child, came_by=came_by, pulled_by=pulled_by) or 0 for child in children)
+        values = {**limits, "image_id": image_id, "digests": digests}
+        children += tx.execute(_EVICTABLE_CHILDREN, values).scalars()
     for digests in _portions(names["blob"]):
         freed += _unlink(tx, image_id, digests)
-    return int(freed)
+    return int(freed), children
 
 
 def loose(tx: Connection, repository_id: int, *, linked_by: int, limit: int) -> list[tuple[int, str]]:

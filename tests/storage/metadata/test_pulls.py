@@ -1,5 +1,7 @@
 """Pulls of manifests: what was used when, what a cache holds, and what goes when it must be smaller."""
 
+import pytest
+
 from storage import ColdManifest, Database, Digest, ReferenceRecord, Transaction
 from storage.metadata import blobs, manifests, pulls, repositories, tags, upstreams
 from storage.metadata.pulls import EVER
@@ -210,5 +212,23 @@ async def test_times_of_pulls_go_with_their_manifest(database: Database) -> None
         assert cold(tx) == [(document("one").digest, NOW)]
         repositories.delete(tx, place.repository_id)
         assert cold(tx) == []
+
+    await database.transaction(act)
+
+
+@pytest.mark.slow  # it has to be deeper than Python's stack
+async def test_indexes_within_indexes_go_together(database: Database) -> None:
+    """However deep an upstream has nested them: all that only the first names goes with it."""
+    depth = 1200
+
+    def act(tx: Transaction) -> None:
+        place = image(tx, "hub/cache/img")
+        manifest(tx, place, 0)
+        for level in range(1, depth):
+            top = manifest(tx, place, level, [child(level - 1)])
+        freed = pulls.evict(tx, top)
+        assert freed == sum(document(level).size_bytes for level in range(depth))
+        assert pulls.coldest(tx, 1, limit=1) == []
+        assert pulls.evict(tx, top) is None
 
     await database.transaction(act)
