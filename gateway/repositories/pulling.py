@@ -272,6 +272,7 @@ class Pulling:
         now = int(self.means.clock())
         if self._keeps_tags:
             if known is None:
+                self._refuse_buried(tx, image_id, tag)
                 tags.put(tx, image_id, tag.name, manifest_id, by=None, now=now)
             return copy
         if known is None or known.manifest_id != manifest_id:
@@ -285,9 +286,9 @@ class Pulling:
             tags.delete(tx, target.id, tag.name)
             upstreams.forget_check(tx, target.id, tag.name)
 
-    def _refuse_buried(self, tx: Transaction, image_id: int, digest: Digest) -> None:
-        if is_buried(tx, image_id, str(digest)):
-            raise UpstreamUnknown(f"manifest {digest} was deleted here, and stays so")
+    def _refuse_buried(self, tx: Transaction, image_id: int, reference: Reference) -> None:
+        if is_buried(tx, image_id, str(reference)):
+            raise UpstreamUnknown(f"manifest {reference} was deleted here, and stays so")
 
 
 def bury(tx: Transaction, image_id: int, names: Sequence[str], *, now: int) -> None:

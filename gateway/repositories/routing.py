@@ -118,7 +118,7 @@ def sources(tx: Transaction, view: RepositoryRecord, image: str, may_pull: MayPu
 
 
 def takes(member: MemberRecord, image: str) -> bool:
-    """Whether the member is asked for images of that name: no pattern keeps it out, and one lets it in if there are any.
+    """Whether the member is asked for images of that name: no pattern keeps it out, and one lets it in if any is given.
 
     An image has two names at Docker Hub (`nginx`, `library/nginx`), and patterns mean the image, whichever is used.
     """

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 import pytest
+import trio
 
 from gateway.oci.errors import Code
 from gateway.oci.names import Tag
@@ -13,7 +14,7 @@ from storage import Digest, FoundBlob, RepositoryRecord
 from tests.gateway.repositories.mirror import Mirror, asked, changed
 from tests.gateway.repositories.shelf import Holder, Shelf, allow_delete, allow_tag, push_of, refused
 from tests.served import OCI_CONFIG, image_index, image_manifest, sha256
-from tests.upstream.script import Says
+from tests.upstream.script import Says, Stall, on
 from tests.upstream.scripted import ScriptedUpstream
 
 LAYER = os.urandom(300_000)
@@ -109,6 +110,29 @@ async def test_a_deleted_tag_does_not_come_back(
     own = await push_image(through, record, "v1")
     assert await through.digest(record, "app", "v1") == own
     assert await tags_of(through, record) == ["v1", "v2"]
+
+
+async def test_a_tag_that_is_deleted_while_it_is_asked_for_does_not_come_back(
+    through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord
+) -> None:
+    """The question began before the tag was here: what was pushed and deleted meanwhile counts, not its answer."""
+    upstream.shelf.image("app", "v1", LAYER)
+    stalled = upstream.script(Stall(), on("manifests", method="HEAD"))
+    outcome: list[Code] = []
+
+    async def pull() -> None:
+        outcome.append((await refused(Code.MANIFEST_UNKNOWN, through.manifest(record, "app", "v1"))).code)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pull)
+        while not stalled.hits:  # noqa: ASYNC110 - the upstream is a thread
+            await trio.sleep(0.01)
+        await push_image(through, record, "v1")
+        await writable(through, record).delete_tag("app", Tag("v1"), admit=allow_delete)
+        upstream.heal()
+
+    assert outcome == [Code.MANIFEST_UNKNOWN]
+    assert await tags_of(through, record) == []
 
 
 async def test_a_deleted_manifest_does_not_come_back(
