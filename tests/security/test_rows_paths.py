@@ -127,7 +127,7 @@ def test_a19_writes_go_where_the_right_was_proven(gateway: Served, victim: str, 
 
 
 def test_a19_an_alias_is_the_repository_it_leads_to(gateway: Served, stranger: Login) -> None:
-    """Alias and full name alike need the right on the repository they lead to; a token is for the image, by any name."""
+    """Alias and full name alike need the right on the repository they lead to; a token is for the image."""
     alias = f"team-{gateway.port}"
     place = make_place(gateway, flat_alias_prefix=alias)
     gateway.push_image(f"{place.name}/app", "v1", b"by alias")
