@@ -7,7 +7,7 @@ not told from what does not exist.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -226,7 +226,7 @@ class View:
     target: Place | None
 
 
-def make_view(gateway: Served, *members: Mapping[str, object], **settings: object) -> Opened:
+def make_view(gateway: Served, *members: Mapping[str, object], **settings: Any) -> Opened:
     """A virtual repository with an address of every kind."""
     place = make_place(gateway, repository_type="virtual", members=list(members), **settings)
     return open_up(gateway, place)
