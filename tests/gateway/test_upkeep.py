@@ -12,6 +12,7 @@ import trio
 from gateway.app import worker_jobs
 from gateway.jobs import Job
 from storage import Digest
+from storage.hotset_files import FileName, HotSetLayout
 from tests.gateway.access.house import Clock
 from tests.gateway.registry import NAME, Registry
 from tests.gateway.test_installation import in_bucket
@@ -125,8 +126,9 @@ async def test_the_hot_set_is_looked_after(in_s3: Registry, data_directory: Path
     await pulled(in_s3, digest)
     hot = data_directory / "hot" / "default"
     (kept,) = (each for each in hot.rglob(f"*{digest.hex}*") if each.is_file())
-    growing = next(each for each in hot.iterdir() if each.is_dir() and each not in kept.parents)
-    left = growing / kept.name
+    name = FileName.parse(kept.name)
+    assert name is not None
+    left = HotSetLayout(hot).growing_path(name)
     left.write_bytes(b"")
     os.utime(left, (0, 0))
 
