@@ -15,7 +15,8 @@ Where the file lies and what becomes of it is the business of an `intake_area.Ar
 
 When the last reader leaves, the fill goes on to its end if no more than `FINISH_BYTES` are missing (the blob is kept,
 and whoever left often comes back); otherwise it stops after `LINGER_S` and what came stays for some minutes, to be gone
-on with. So an abandoned pull costs a bounded number of bytes. Unless the area says that it wants all blobs.
+on with. So an abandoned pull costs a bounded number of bytes. Where the area wants all blobs, it goes on as long as the
+source gives more than `CRAWL_BYTES_S`.
 """
 
 import logging
@@ -38,6 +39,10 @@ FINISH_BYTES: Final = 256 * 1024 * 1024
 """What a fill without readers still fetches."""
 LINGER_S: Final = 10.0
 """How long a larger one waits for a reader to come back."""
+CRAWL_BYTES_S: Final = 16 * 1024
+"""What comes slower than this in a minute that nobody reads is put off, whatever its area wants: a source that gives a
+byte now and then would otherwise hold a connection and room on the disk for ever."""
+_CRAWL_S: Final = 60.0
 _LOOK_S: Final = 0.005
 """Between two looks at a file that another process fills, while it grows: 1.5 MiB at 300 MiB/s, 2 % of a core."""
 _LONGEST_LOOK_S: Final = 0.025
@@ -87,6 +92,7 @@ class Intake:
         self._failure: StorageError | None = None
         self._growing: GrowingFile | None = None
         self._deserted_at = 0.0
+        self._deserted_bytes = 0
         self._changed = trio.lowlevel.ParkingLot()
 
     # --- for readers ------------------------------------------------------------------------------------------------
@@ -249,10 +255,15 @@ class Intake:
 
     def check_wanted(self) -> None:
         """Raises `_Deserted` when nobody is left for whom to go on; see the module docstring."""
-        if self.readers or (self.is_wanted and self._area.wants_all):
+        if self.readers:
             return
         missing = self.entry.size_bytes - self.released_bytes
-        if not self.is_wanted or (missing > FINISH_BYTES and trio.current_time() > self._deserted_at + LINGER_S):
+        for_s = trio.current_time() - self._deserted_at
+        if self._area.wants_all:
+            is_too_much = for_s > _CRAWL_S and self.fetched_bytes - self._deserted_bytes < for_s * CRAWL_BYTES_S
+        else:
+            is_too_much = for_s > LINGER_S and missing > FINISH_BYTES
+        if is_too_much or not self.is_wanted:
             raise _Deserted(f"nobody reads {self.source.name} any more")
 
     async def _put_off(self, growing: GrowingFile, written: int) -> None:
@@ -321,7 +332,7 @@ class Intake:
         """One reader less."""
         self.readers -= 1
         if not self.readers:
-            self._deserted_at = trio.current_time()
+            self._deserted_at, self._deserted_bytes = trio.current_time(), self.fetched_bytes
 
     async def close_unused(self) -> None:
         """Close the file if nobody reads and the fill has ended; call it shielded, whenever one of the two ends."""

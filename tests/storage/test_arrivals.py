@@ -139,6 +139,26 @@ async def test_leaving_never_stops_the_fetch(docked: Dock, monkeypatch: pytest.M
     assert await docked.stored() == CONTENT
 
 
+async def test_a_trickle_that_nobody_reads_is_put_off(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream that gives next to nothing holds nothing for ever; what it gave is gone on with by who comes next."""
+    monkeypatch.setattr(intake_module, "_CRAWL_S", 0.05)
+    monkeypatch.setattr(intake_module, "CRAWL_BYTES_S", 1 << 40)
+    upstream = Upstream(CONTENT)
+
+    async def slowly(position: int) -> None:
+        await trio.sleep(0.06 if position >= MIB else 0)
+
+    upstream.before_chunk = slowly
+    async with docked.open(upstream) as reader:
+        assert await anext(reader.chunks())
+    await docked.idle()
+    assert upstream.given_bytes < SIZE
+    assert len(docked.files()) == 1
+
+    assert await docked.pull(upstream) == CONTENT
+    assert upstream.opened[1].start > 0
+
+
 async def test_whoever_comes_during_publishing(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that asks while the blob is being published, or a moment later, gets its link too, and no second GET."""
     upstream, content = Upstream(CONTENT), docked.scene.content
