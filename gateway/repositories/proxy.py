@@ -8,6 +8,7 @@ A manifest by digest is good for ever. A tag is what its upstream says it is:
 | old          | has it, the same or new    | that                                                            |
 | old          | in trouble, slow, or busy  | the copy, with a warning and its age                            |
 | old          | has it no more             | "unknown", and the tag goes; the copy, if `when_deleted` is keep |
+| old          | has it, not for us now     | `UpstreamDenied`: a view does not take another member's for it  |
 | none         | has it                     | that, fetched and kept                                          |
 | none         | has none, or not for us    | "unknown", without asking again for `negative_ttl_s`            |
 | none         | in trouble, slow, or busy  | the trouble: never "unknown"                                    |
@@ -32,7 +33,7 @@ from gateway.repositories.freshness import Standing, standing
 from gateway.repositories.listing import Listing, own_page, page_of
 from gateway.repositories.pulling import Copy, Means, Pulling
 from gateway.upstream import naming
-from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamSlow
+from gateway.upstream.errors import UpstreamDenied, UpstreamError, UpstreamFailed, UpstreamSlow
 from gateway.upstream.settings import UpstreamSettings
 from storage import BlobReader, Digest, FoundBlob, RepositoryRecord, Span
 
@@ -90,9 +91,13 @@ class ProxyRepository:
         if copy is not None and worth.is_fresh:
             return FoundManifest(copy.document, fresh_until=worth.fresh_until)
         if self._pulling.is_unknown(name, tag):
+            if copy is not None:
+                raise UpstreamDenied(f"{name}:{tag} is not for us any more, says its registry")
             return None
         try:
             checked = await self._check(name, tag, has_copy=copy is not None)
+        except UpstreamDenied:
+            raise
         except UpstreamError:
             if copy is None:
                 raise

@@ -149,7 +149,8 @@ class Pulling:
     def begin_check(self, image: str, tag: Tag) -> Flight[Copy | None]:
         """Ask the upstream what the tag is now and keep that, once for all who ask; goes on whoever leaves.
 
-        None: it has none, or none any more and the settings say to drop it then.
+        None: it has none, or none any more and the settings say to drop it then. `UpstreamDenied`: it has one that was
+        for us and is not now: what was here is not to be given, and nobody else's is what was meant.
         """
 
         async def work() -> Copy | None:
@@ -178,7 +179,9 @@ class Pulling:
         if known is not None and self.settings.when_deleted == "keep":
             return await self.means.database.transaction(self._confirm, image, tag, known)
         self.note_unknown(image, tag)
-        if known is not None and not was_denied:  # the right to it may come back, and bytes of ours do not matter then
+        if known is not None and was_denied:  # it stays, unread: the right to it may come back
+            raise UpstreamDenied(f"{image}:{tag} is not for us any more, says its registry")
+        if known is not None:
             await self.means.database.transaction(self._drop, image, tag)
         return None
 
