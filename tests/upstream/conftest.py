@@ -14,10 +14,15 @@ SECRET_KEY = "fedcba9876543210" * 4
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A served gateway of two workers, which can keep credentials."""
+    """A served gateway of two workers, which can keep credentials. Whatever upstreams did, it met no defect of its own.
+
+    That is asserted when all is over: defects are logged with a traceback, and a worker that dies is replaced.
+    """
     environment = {"SLUICE_ACCESS__SECRET_KEY": SECRET_KEY}
     with Served(tmp_path_factory.mktemp("gateway"), environment=environment, workers=2) as served:
         yield served
+    assert "Traceback" not in served.log()
+    assert served.log().count("worker_started") == 2
 
 
 @pytest.fixture

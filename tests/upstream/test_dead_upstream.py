@@ -8,9 +8,9 @@ import pytest
 
 from tests.people import Place
 from tests.served import Served, send, sha256
-from tests.upstream.proxied import blob_path, image_name, make_proxy, manifest_path
+from tests.upstream.proxied import IMPATIENT, blob_path, image_name, make_proxy, manifest_path
 from tests.upstream.registry import Budget
-from tests.upstream.script import Busy
+from tests.upstream.script import Busy, Stall
 from tests.upstream.scripted import ScriptedUpstream
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
@@ -48,6 +48,22 @@ def test_a_dead_upstream_slows_no_warm_pull(gateway: Served, layer: bytes, upstr
     refused_s = statistics.median(pull_s(gateway, paths, token))
 
     assert refused_s <= alive_s + ADDED_S
+
+
+def test_a_silent_upstream_is_waited_for_once(gateway: Served, upstream: ScriptedUpstream) -> None:
+    """When nothing comes from it, a pull of each worker or two notice; all others have their copy at once."""
+    name = image_name()
+    upstream.shelf.image(name, "latest", b"content")
+    place = make_proxy(gateway, upstream, cache_ttl=0)
+    token = gateway.token(f"repository:{place.name}/{name}:pull")
+    paths = [manifest_path(place, name, "latest")]
+    alive_s = statistics.median(pull_s(gateway, paths, token))
+    upstream.script(Stall())
+
+    took_s = [each for _ in range(3) for each in pull_s(gateway, paths, token)]
+
+    assert statistics.median(took_s) <= alive_s + ADDED_S
+    assert sum(each > IMPATIENT["idle_timeout"] * 0.9 for each in took_s) <= 6
 
 
 def pull_tags(gateway: Served, place: Place, name: str, token: str, turn: int) -> list[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,28 @@ def test_a_gateway_that_is_stopped_goes_on_later(tmp_path: Path, upstream: Scrip
         assert (pulled.is_complete, pulled.body) == (True, content)
         asked = upstream.seen(on("blobs", method="GET"))
         assert [each.header("range") is not None for each in asked] == [False, True]
+
+
+def test_a_repository_that_goes_while_a_blob_arrives(gateway: Served, upstream: ScriptedUpstream) -> None:
+    """Its readers may see the fetch break off, but nobody gets wrong bytes, and the name can be had again."""
+    name, content = image_name(), os.urandom(400_000)
+    upstream.shelf.image(name, "latest", content)
+    upstream.script(Stall(300_000), on("blobs", method="GET"), times=1)
+    place = make_proxy(gateway, upstream)
+    assert ask(gateway, place, name).status == 200
+    path, token = blob_path(place, name, sha256(content)), gateway.token(f"repository:{place.name}/{name}:pull")
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(Client(gateway, path, token).pull)
+        assert wait_until(lambda: upstream.bytes_sent(sha256(content)) >= 300_000, 20)
+        assert gateway.api("DELETE", f"/api/v1/repos/{place.name}").status in {200, 202, 204, 409}
+        upstream.release()
+        pulled = reading.result()
+
+    assert pulled.is_part_of(content)
+    assert not pulled.is_complete or pulled.body == content
+    again = make_proxy(gateway, upstream)
+    assert ask(gateway, again, name).status == 200
+    assert gateway.admin("GET", blob_path(again, name, sha256(content))).body == content
 
 
 def test_a_foreign_manifest_type_is_kept_as_it_is(gateway: Served, upstream: ScriptedUpstream) -> None:
