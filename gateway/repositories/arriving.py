@@ -18,7 +18,7 @@ from functools import partial
 from gateway.oci.errors import RegistryError, blob_unknown
 from gateway.repositories.contract import ArrivingBlob
 from gateway.repositories.pulling import Pulling
-from gateway.upstream.errors import UpstreamDenied, UpstreamError, UpstreamUnknown
+from gateway.upstream.errors import UpstreamDenied, UpstreamError, UpstreamFailed, UpstreamUnknown
 from storage import (
     BlobReader,
     BlobUnknown,
@@ -124,6 +124,8 @@ class Arriving:
                 return blob_unknown(digest)
             case UpstreamError():
                 return type(reason)(*reason.args, retry_after_s=reason.retry_after_s)
+            case _ if isinstance(error, Damaged) and not isinstance(error.__cause__, BlobUnknown):
+                return UpstreamFailed(str(error))  # its bytes are wrong; ours are, if the store lost what it had
             case _:
                 return error
 

@@ -7,7 +7,7 @@ import trio
 
 from gateway.oci.errors import Code
 from gateway.repositories.contract import ArrivingBlob
-from gateway.upstream.errors import UpstreamBusy, UpstreamError
+from gateway.upstream.errors import UpstreamBusy, UpstreamError, UpstreamFailed
 from gateway.upstream.http import Credential
 from storage import Digest, FoundBlob, RepositoryRecord, Span
 from storage.metadata import images, manifests, repositories
@@ -248,3 +248,16 @@ async def test_a_digest_is_asked_for_as_blob_and_as_manifest_at_once(
         assert await through.digest(record, "app", Digest.parse(image.digest)) == image.digest
         upstream.heal()
     assert [type(each) for each in found] == [ArrivingBlob]
+
+
+@pytest.mark.parametrize("fault", [WrongByte(3), Other(b"<html>"), Truncated(5)], ids=repr)
+async def test_wrong_bytes_are_the_upstreams_trouble(
+    through: Mirror, upstream: ScriptedUpstream, fault: object
+) -> None:
+    """Nobody is told to look after our own store because of bytes that an upstream gave: that is 502, not 503."""
+    blob = upstream.shelf.put_blob("app", b"a small one")
+    record = await through.make()
+    upstream.script(fault, on("blobs", method="GET"))  # type: ignore[arg-type]  # all of them are faults
+
+    with pytest.raises(UpstreamFailed):
+        await through.blob(record, "app", blob)
