@@ -12,7 +12,7 @@ import trio
 from gateway.app import worker_jobs
 from gateway.jobs import Job
 from storage import Digest
-from storage.hotset_files import FileName, HotSetLayout
+from storage.hotset_files import Entry, HotSetLayout
 from tests.gateway.access.house import Clock
 from tests.gateway.registry import NAME, Registry
 from tests.gateway.test_installation import in_bucket
@@ -122,17 +122,13 @@ async def test_the_scrub_finds_what_nobody_pulls(data_directory: Path, radosgw: 
 
 async def test_the_hot_set_is_looked_after(in_s3: Registry, data_directory: Path) -> None:
     """One worker of the machine counts and tidies it: what somebody left growing and nobody came back for goes."""
-    digest = await in_s3.push_blob(CONTENT)
-    await pulled(in_s3, digest)
-    hot = data_directory / "hot" / "default"
-    (kept,) = (each for each in hot.rglob(f"*{digest.hex}*") if each.is_file())
-    name = FileName.parse(kept.name)
-    assert name is not None
-    left = HotSetLayout(hot).growing_path(name)
-    left.write_bytes(b"")
+    layout = HotSetLayout(data_directory / "hot" / "default")
+    left, recent = (layout.growing_path(Entry(key, Digest.of(CONTENT), len(CONTENT)).name) for key in ("old", "new"))
+    for file in (left, recent):
+        file.write_bytes(b"some")
     os.utime(left, (0, 0))
 
     await jobs_of(in_s3)["hot_set/default"].run()
 
     assert not left.exists()
-    assert kept.exists()
+    assert recent.exists()
