@@ -22,11 +22,12 @@ from gateway.upstream.answers import BudgetState, UpstreamStatus
 from gateway.upstream.asking import Endpoint, Questions
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.budget import Budget
+from gateway.upstream.errors import CredentialsRejected
 from gateway.upstream.http import Credential, UpstreamHttp
 from gateway.upstream.naming import Place
 from gateway.upstream.registry import UpstreamRegistry
 from gateway.upstream.settings import UpstreamSettings, upstream_of
-from storage import BudgetRecord, Database, Pool, RepositoryRecord, StorageError, Transaction
+from storage import BudgetRecord, Database, Pool, RepositoryRecord, StorageError, Transaction, Unavailable
 from storage.metadata import upstreams as rows
 
 Unseal = Callable[[bytes, int, int], Credential]
@@ -90,8 +91,8 @@ class Upstreams:
     async def of(self, record: RepositoryRecord) -> UpstreamRegistry:
         """The upstream of the repository, the same one until its settings or credentials change.
 
-        Raises LookupError if its settings name none, ValueError if they were written by a newer version, StorageError,
-        and what `unseal` raises.
+        Raises LookupError if its settings name none, ValueError if they were written by a newer version, StorageError
+        for trouble with rows, and `CredentialsRejected` for credentials that do not open (`Unavailable` of `unseal`).
         """
         settings = upstream_of(record.settings)
         if settings is None:
@@ -113,7 +114,10 @@ class Upstreams:
 
     async def _make(self, repository_id: int, settings: UpstreamSettings, sealed: Sequence[bytes]) -> UpstreamRegistry:
         await self._close_orphans()
-        credentials = [self._unseal(each, repository_id, position) for position, each in enumerate(sealed)]
+        try:
+            credentials = [self._unseal(each, repository_id, position) for position, each in enumerate(sealed)]
+        except Unavailable as error:  # who has a copy goes on with that, as when the upstream rejects them
+            raise CredentialsRejected(str(error)) from error
         askers: Sequence[Credential | None] = credentials or [None]
         places = [Place.of(url) for url in settings.urls]
         names = {_budget_name(place, each) for place in places for each in askers}

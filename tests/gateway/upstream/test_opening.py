@@ -11,7 +11,7 @@ import trio
 
 from gateway.oci.names import Tag
 from gateway.upstream import opening
-from gateway.upstream.errors import UpstreamBusy
+from gateway.upstream.errors import CredentialsRejected, UpstreamBusy
 from gateway.upstream.http import Address, Credential
 from gateway.upstream.opening import Upstreams
 from gateway.upstream.settings import UpstreamSettings
@@ -272,3 +272,16 @@ async def test_what_somebody_still_holds_is_closed_at_the_end(
     with pytest.raises(trio.ClosedResourceError):
         async with first._questions.http.stream(Address(upstream.url, "/v2/"), scope=""):
             pass
+
+
+async def test_credentials_that_do_not_open(database: Database, clock: Clock) -> None:
+    """Without the key that sealed them an upstream is in trouble, which copies outlast; it is not our storage."""
+
+    def sealed_elsewhere(_sealed: bytes, _repository_id: int, _position: int) -> Credential:
+        raise Unavailable("sealed with another secret key: enter it again")
+
+    with ScriptedUpstream() as upstream:
+        record = await proxy(database, upstream, ("user", "pw"))
+        async with Upstreams.open(database, sealed_elsewhere, clock=clock) as opened:
+            with pytest.raises(CredentialsRejected, match="enter it again"):
+                await opened.of(record)
