@@ -79,7 +79,7 @@ _FILL_ALL = (
     .where(*_NAMED, manifest_references.c.blob_id.is_(None))
     .values(blob_id=bindparam("came"))
 )
-_REFERRED_SIZE = sa.select(manifest_references.c.size_bytes).where(*_NAMED).limit(1)
+_REFERRED_SIZES = sa.select(manifest_references.c.size_bytes).where(*_NAMED).distinct().limit(2)
 _REVIVE = (
     sa.update(manifests)
     .where(manifests.c.id == bindparam("manifest_id"))
@@ -227,8 +227,12 @@ def fill(tx: Connection, image_id: int, digest: Digest, blob_id: int) -> int:
 
 
 def referred_size(tx: Connection, image_id: int, digest: Digest) -> int | None:
-    """The size that a manifest of the image says this config or layer has; None if none names it."""
-    return tx.execute(_REFERRED_SIZE, {"of_image": image_id, "of_digest": str(digest)}).scalar_one_or_none()
+    """The size that the image's manifests say this config or layer has; None if none names it, or they do not agree.
+
+    One that lies must not decide for the others: then nobody knows, and its registry has to be asked.
+    """
+    sizes = tx.execute(_REFERRED_SIZES, {"of_image": image_id, "of_digest": str(digest)}).scalars().all()
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def mark_deleted(tx: Connection, manifest_id: int, *, tag_names: Sequence[str], now: int) -> bool:

@@ -1,5 +1,6 @@
 """Blobs of a proxy: linked, shared, arriving; what HEAD asks, and who may have what is stored already."""
 
+import json
 import os
 
 import pytest
@@ -13,10 +14,11 @@ from storage import Digest, FoundBlob, RepositoryRecord, Span
 from storage.metadata import images, manifests, repositories
 from tests.gateway.repositories.mirror import Mirror, asked, changed
 from tests.gateway.repositories.shelf import Holder, Shelf, refused
-from tests.served import sha256
+from tests.served import image_manifest, sha256
 from tests.upstream.login import Bearer
 from tests.upstream.script import Busy, Cut, Other, Says, Stall, Truncated, WrongByte, on
 from tests.upstream.scripted import ScriptedUpstream
+from tests.upstream.shelf import Manifest
 
 LAYER = os.urandom(700_000)
 DIGEST = sha256(LAYER)
@@ -122,6 +124,24 @@ async def test_the_upstreams_own_words_reach_the_client(
     upstream.forget()
     await refused(Code.BLOB_UNKNOWN, through.blob(record, "app", DIGEST))
     assert asked(upstream) == []
+
+
+async def test_a_manifest_that_lies_about_a_size_spoils_no_other(
+    through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord
+) -> None:
+    """P3: who names somebody's layer with another size gets no bytes; whoever names it as it is still has it."""
+    liar = json.loads(image_manifest(b"{}", LAYER))
+    liar["layers"][0]["size"] += 1
+    upstream.shelf.put_manifest("app", Manifest(json.dumps(liar).encode()), "lie")
+    other = await through.make(negative_ttl_s=0)
+    await through.manifest(other, "app", "lie")
+    with pytest.raises(UpstreamError):
+        await through.blob(other, "app", DIGEST)
+
+    for proxy in (record, other):
+        for tag in ("lie", "latest"):
+            await through.manifest(proxy, "app", tag)
+        assert await through.blob(proxy, "app", DIGEST) == LAYER
 
 
 async def test_what_everybody_may_read_is_shared(

@@ -241,5 +241,7 @@ async def test_the_size_that_a_manifest_says_of_a_layer(database: Database) -> N
         assert manifests.referred_size(tx, place.id, digest("child")) is None
         assert manifests.referred_size(tx, place.id, digest("absent")) is None
         assert manifests.referred_size(tx, other.id, digest("config")) is None
+        manifest(tx, place, "liar", [ReferenceRecord("config", digest("config"), 124, None)])
+        assert manifests.referred_size(tx, place.id, digest("config")) is None
 
     await database.transaction(act)

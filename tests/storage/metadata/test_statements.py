@@ -34,6 +34,7 @@ OURS = (
 )
 WALKS = {
     "garbage._IMAGES_OF": "sorts the images of one blob, for the report on a damaged one",
+    "manifests._REFERRED_SIZES": "tells apart the sizes that manifests give one blob",
     "images._PAGE_OF": "sorts the images that somebody may read: 82 ms of a survey for 100,000",
     "members._VIRTUALS": "sorts the virtual repositories of an installation",
     "members._VIRTUALS_OF": "sorts the virtual repositories of one member",
