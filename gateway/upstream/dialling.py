@@ -109,7 +109,7 @@ def system_lookup(host: str, port: int) -> Sequence[str]:
 class Dialler:
     """Resolves and judges for one policy. `addresses` is the hook of both HTTP clients.
 
-    `names`: the pool that look-ups block, one for the whole process. `private_networks`: see `networks_of`; ValueError.
+    `names`: the pool that look-ups block, one for each upstream. `private_networks`: see `networks_of`; ValueError.
     """
 
     def __init__(self, names: Pool, private_networks: Sequence[str] = (), *, lookup: Lookup = system_lookup) -> None:

@@ -37,7 +37,9 @@ MAX_REGISTRIES: Final = 512
 """Kept ready. What one costs besides: a certificate store (about 0.5 MB), tokens, connections at rest."""
 WRITE_EVERY_S: Final = 1.0
 _CLOSE_DEADLINE_S: Final = 5.0
-_NAMES: Final = 8  # look-ups of names at once; a resolver that is down takes each thread for 5 s and more
+_NAMES: Final = 4
+"""Look-ups of names at once, for each upstream its own: a name server that never answers keeps each thread for 5 s and
+more, and whoever names such a one must not stop the others."""
 _READERS: Final = 2  # documents read at once; each may take 57 MiB while it is
 _log = get_logger(__name__)
 
@@ -61,7 +63,6 @@ class Upstreams:
         self._unseal = unseal
         self._nursery = nursery
         self._clock = clock
-        self._names = Pool("upstream-names", _NAMES)
         self._pool = Pool("upstream-documents", _READERS)
         self._made: LRUCache[int, _Made] = LRUCache(MAX_REGISTRIES)
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
@@ -122,7 +123,7 @@ class Upstreams:
         places = [Place.of(url) for url in settings.urls]
         names = {_budget_name(place, each) for place in places for each in askers}
         known = await self._database.read(_read_budgets, sorted(names))
-        http = UpstreamHttp(settings, credentials, nursery=self._nursery, names=self._names)
+        http = UpstreamHttp(settings, credentials, nursery=self._nursery, names=Pool("upstream-names", _NAMES))
         self._open.add(http)
         endpoints = [
             Endpoint(

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,9 +13,10 @@ import trio
 
 from gateway.oci.names import Tag
 from gateway.upstream import opening
-from gateway.upstream.errors import CredentialsRejected, UpstreamBusy
+from gateway.upstream.errors import CredentialsRejected, UpstreamBusy, UpstreamError
 from gateway.upstream.http import Address, Credential
 from gateway.upstream.opening import Upstreams
+from gateway.upstream.registry import UpstreamRegistry
 from gateway.upstream.settings import UpstreamSettings
 from storage import Database, RepositoryRecord, Transaction, Unavailable
 from storage.metadata import upstreams as rows
@@ -285,3 +288,37 @@ async def test_credentials_that_do_not_open(database: Database, clock: Clock) ->
         async with Upstreams.open(database, sealed_elsewhere, clock=clock) as opened:
             with pytest.raises(CredentialsRejected, match="enter it again"):
                 await opened.of(record)
+
+
+async def test_names_that_never_resolve_stop_nobody_else(
+    database: Database, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many look-ups one upstream's name servers keep waiting, others are asked at once."""
+    is_over, look_up = threading.Event(), socket.getaddrinfo
+
+    def tarpit(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == "tarpit.test":
+            is_over.wait(60)
+            raise OSError("no answer")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", tarpit)
+
+    async def ask(registry: UpstreamRegistry) -> None:
+        with pytest.raises(UpstreamError):
+            await registry.manifest(APP, LATEST)
+
+    with ScriptedUpstream() as upstream:
+        image = upstream.shelf.image(APP, "latest", b"layer")
+        slow = await proxy(database, upstream, name="common/slow", urls=("http://tarpit.test",), connect_s=0.2)
+        well = await proxy(database, upstream, name="common/well")
+        registry = await upstreams.of(slow)
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(ask, registry)
+            with trio.fail_after(20):
+                found = await (await upstreams.of(well)).manifest(APP, LATEST)
+        finally:
+            is_over.set()
+    assert str(found.digest) == image.digest
