@@ -25,7 +25,7 @@ from gateway.api.upstream_fields import FIELDS, changes_of, credentials_of
 from gateway.config import S3Storage
 from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, Member, furnish
 from gateway.repositories.virtual_settings import VIRTUAL
-from storage import AddressKind, RepositoryRecord, Transaction
+from storage import AddressKind, Conflict, RepositoryRecord, Transaction
 from storage.metadata import addresses, members, projects, repositories, upstreams
 
 # Both reach beyond the project: they decide where names lead that other projects' people use.
@@ -226,6 +226,17 @@ def _finding(principal: Principal) -> Callable[[Transaction, str], RepositoryRec
 
 async def delete(ask: Ask) -> Reply:
     """Remove it with its images, sessions and roles; blobs that nothing else needs go with the next sweeps."""
-    if not await ask.api.database.transaction(repositories.delete, ask.subject.repository.id):
+    if not await ask.api.database.transaction(_delete, ask.principal, ask.subject.repository.id):
         raise not_found()
     return Reply(concerns=ask.subject.repository.full_name)
+
+
+def _delete(tx: Transaction, principal: Principal, repository_id: int) -> bool:
+    """Whether there was one; `Conflict` names a virtual repository around it only to who may see that."""
+    try:
+        return repositories.delete(tx, repository_id)
+    except Conflict:
+        around = members.virtuals_of(tx, repository_id)
+        if all(Action.PULL in rights(tx, principal, each, None) for each in around):
+            raise
+        raise Conflict("it is a member of a virtual repository that you may not see: ask an admin") from None

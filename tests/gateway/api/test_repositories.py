@@ -187,6 +187,20 @@ async def test_a_deleted_repository_is_gone_with_everything(installation: Instal
     assert after.id != before.id
 
 
+async def test_a_member_stays_and_a_private_view_has_no_name(installation: Installation) -> None:
+    """Without it names there would come from another member; whoever may not see the view does not hear of it."""
+    inside = {"members": [{"repository": REPOSITORY}], "repository_type": "virtual"}
+    await installation.call("POST", PATH, {"project": "hidden", "name": "view", **inside})
+
+    by_admin = await installation.call("DELETE", f"{PATH}/{REPOSITORY}")
+    by_owner = await installation.call("DELETE", f"{PATH}/{REPOSITORY}", auth="olga")
+
+    assert (by_admin.status, by_owner.status) == (409, 409)
+    assert b"hidden/view" in by_admin.body
+    assert b"hidden" not in by_owner.body
+    assert await installation.repository(REPOSITORY) is not None
+
+
 async def test_maintaining_one_repository_does_not_remove_it(installation: Installation) -> None:
     """Repositories are made and removed by maintainers of the project; one repository's maintainer sets it up."""
     api = installation.services.accounts
