@@ -121,6 +121,7 @@ _UPSTREAMS: Final = (
         "warm_up.list",
         warming.list_all,
         Need.SEE_UPSTREAM,
+        query=Page,
         answer=warming.WarmUpList,
     ),
     Route(
@@ -131,7 +132,7 @@ _UPSTREAMS: Final = (
         Need.CONFIGURE_REPOSITORY,
         body=warming.WarmUpCreate,
         answer=warming.WarmUpView,
-        status=202,
+        status=201,
     ),
     Route(
         "GET",

@@ -4,8 +4,9 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field
 
-from gateway.api.errors import Problem, Refused, not_found
+from gateway.api.errors import Problem, Refused, invalid, not_found
 from gateway.api.fields import Body, Moment, View, moment
+from gateway.api.listing import Page, shown
 from gateway.api.services import Ask, Reply
 from gateway.api.upstream_fields import Platform
 from gateway.edge.call import Caller
@@ -20,6 +21,7 @@ _LATEST: Final = Tag("latest")
 _LOST_AFTER_S: Final = 60
 """A worker that is at it writes every few seconds."""
 _LISTED: Final = 20
+_ID_DIGITS: Final = 18
 _RETRY_AFTER_S: Final = 60
 
 
@@ -73,9 +75,10 @@ class WarmUpView(View):
 
 
 class WarmUpList(View):
-    """The last lists of a repository, newest first."""
+    """A page of the last lists of a repository, newest first."""
 
     items: list[WarmUpView]
+    next: str | None = Field(description="`after` for the next page; null on the last.")
 
 
 async def begin(ask: Ask) -> Reply:
@@ -124,15 +127,27 @@ def _parse(text: str) -> Wanted:
 
 async def list_all(ask: Ask) -> Reply:
     """The last lists that were fetched ahead."""
-    found = await ask.api.database.read(warm_ups.of, ask.subject.repository.id, limit=_LISTED)
-    return Reply(WarmUpList(items=[WarmUpView.of(each, ask.api.now()) for each in found]))
+    page = ask.parameters(Page)
+    known = await ask.api.database.read(warm_ups.of, ask.subject.repository.id, limit=_LISTED)
+    before = _number(page.after) if page.after else None
+    if page.after and before is None:
+        raise invalid("after", "is the `next` of the page before")
+    found = [each for each in known if before is None or each.id < before]
+    items, following = shown(found[: page.limit + 1], page.limit, lambda record: str(record.id))
+    return Reply(WarmUpList(items=[WarmUpView.of(each, ask.api.now()) for each in items], next=following))
 
 
 async def get(ask: Ask) -> Reply:
     """How far one list is."""
-    number = ask.path["warm_up"]
-    is_number = number.isascii() and number.isdigit() and len(number) <= 18  # noqa: PLR2004  # of 64 bits
-    found = await ask.api.database.read(warm_ups.get, ask.subject.repository.id, int(number)) if is_number else None
+    number = _number(ask.path["warm_up"])
+    if number is None:
+        raise not_found()
+    found = await ask.api.database.read(warm_ups.get, ask.subject.repository.id, number)
     if found is None:
         raise not_found()
     return Reply(WarmUpView.of(found, ask.api.now()))
+
+
+def _number(text: str) -> int | None:
+    """The id of a row, which has 64 bits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS else None

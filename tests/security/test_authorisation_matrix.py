@@ -247,7 +247,7 @@ API: Final[dict[str, tuple[str, str, object]]] = {
     "upstream.get":         ("401  401  401  401  404  403  403  404  404  403  403  404  404", "REPO/upstream", None),
     "cache.clear":          ("401  401  401  401  404  403  403  400  400  403  403  403  400", "REPO/cache", None),
     "warm_up.list":         ("401  401  401  401  404  403  403  200  200  403  403  200  200", "REPO/warm", None),
-    "warm_up.begin":        ("401  401  401  401  404  403  403  202  202  403  403  403  202", "REPO/warm",
+    "warm_up.begin":        ("401  401  401  401  404  403  403  201  201  403  403  403  201", "REPO/warm",
                              {"images": ["none:here"]}),
     "warm_up.get":          ("401  401  401  401  404  403  403  200  200  403  403  200  200", "REPO/warm/LIST", None),
     "repository_grant.list":   ("401 401 401 401  404 403 403 403 200 403 403 200 200", "REPO/grants", None),

@@ -36,7 +36,7 @@ def test_any_worker_tells_how_far_a_list_is(gateway: Served, upstream: ScriptedU
     blobs = {digest for image in images for digest in image.blobs}
     served = [gateway.admin("GET", blob_path(place, "team/app", digest)) for digest in blobs]
 
-    assert begun.status == 202
+    assert begun.status == 201
     assert set(running) == {"running"}
     assert (found[-1]["images_done"], found[-1]["failures"]) == (2, [])
     assert {each.status for each in served} == {200}

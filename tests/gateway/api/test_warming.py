@@ -31,7 +31,7 @@ async def test_a_list_is_fetched_with_everything_in_it(installation: Installatio
     served += [await installation.call("GET", f"/v2/team/hub/{IMAGE}/blobs/{digest}") for digest in image.blobs]
     listed = await installation.call("GET", f"{HUB}/warm")
 
-    assert (begun.status, begun.value["state"]) == (202, "running")
+    assert (begun.status, begun.value["state"]) == (201, "running")
     assert (found["state"], found["images"], found["images_done"]) == ("done", 2, 2)
     assert (found["blobs"], found["fetched_bytes"]) == (3, sum(map(len, image.blobs.values())))
     assert [each["image"] for each in found["failures"]] == ["team/none:1.0"]
@@ -39,31 +39,40 @@ async def test_a_list_is_fetched_with_everything_in_it(installation: Installatio
     assert listed.value["items"] == [found]
 
 
+async def test_lists_come_in_pages_newest_first(installation: Installation, upstream: ScriptedUpstream) -> None:
+    """As all lists do; a cursor of somebody's own making is refused."""
+    await make_proxy(installation, upstream)
+    ids = []
+    for number in range(5):
+        begun = await installation.call("POST", f"{HUB}/warm", {"images": [f"team/none:{number}"]})
+        ids.append((await ended(installation, begun.headers["location"]))["id"])
+
+    found = await installation.pages(f"{HUB}/warm", limit=2)
+    refused = await installation.call("GET", f"{HUB}/warm?after=x")
+
+    assert [each["id"] for each in found] == ids[::-1]
+    assert (refused.status, refused.fields) == (400, ["after"])
+
+
 async def test_only_the_wanted_platforms_are_fetched(installation: Installation, upstream: ScriptedUpstream) -> None:
     """Those of the request, else those of the repository's settings; never twice."""
     platforms = {"linux/amd64": (b"a" * 100,), "linux/arm64": (b"b" * 100,), "linux/s390x": (b"c" * 100,)}
     index = upstream.shelf.index(IMAGE, "multi", platforms)
     await make_proxy(installation, upstream, platforms=["linux/amd64"])
-    fetched = {}
+    bodies: list[dict[str, Any]] = [
+        {"images": [f"{IMAGE}:multi"]},
+        {"images": [f"{IMAGE}:multi"]},
+        {"images": [f"{IMAGE}:multi"], "platforms": ["linux/arm64"]},
+    ]
+    gets = []
 
-    bodies: dict[str, dict[str, Any]] = {
-        "settings": {"images": [f"{IMAGE}:multi"]},
-        "again": {"images": [f"{IMAGE}:multi"]},
-        "request": {"images": [f"{IMAGE}:multi"], "platforms": ["linux/arm64"]},
-    }
-    for name, body in bodies.items():
+    for body in bodies:
         begun = await installation.call("POST", f"{HUB}/warm", body)
-        fetched[name] = (await ended(installation, begun.headers["location"]))["fetched_bytes"]
+        found = await ended(installation, begun.headers["location"])
+        assert (found["state"], found["failures"]) == ("done", [])
+        gets.append([max(map(upstream.gets, index.images[each].blobs)) for each in platforms])
 
-    def size(platform: str) -> int:
-        return sum(map(len, index.images[platform].blobs.values()))
-
-    assert fetched["settings"] >= 100
-    assert fetched["again"] == 0
-    assert fetched["request"] >= 100
-    assert fetched["settings"] == size("linux/amd64")
-    for digest in index.images["linux/s390x"].blobs:
-        assert upstream.gets(str(digest)) == 0
+    assert gets == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(
