@@ -1,6 +1,7 @@
 """Proxies from end to end: blobs of every size, ranges, conditions, several addresses, patterns, and being offline."""
 
 import hashlib
+import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,10 @@ import pytest
 from tests.people import Place, change
 from tests.served import OCI_MANIFEST, Reply, Served, descriptor, image_manifest, sha256
 from tests.servers.processes import wait_until
+from tests.upstream.login import Bearer
 from tests.upstream.proxied import blob_path, image_name, in_time, is_stored, make_proxy, manifest_path
 from tests.upstream.pulling import Client
-from tests.upstream.script import Chunked, Cut, Says, Stall, on
+from tests.upstream.script import Chunked, Cut, Redirect, Says, Seen, Stall, on
 from tests.upstream.scripted import ScriptedUpstream
 from tests.upstream.shelf import Manifest
 
@@ -246,6 +248,49 @@ def test_connections_that_the_upstream_has_closed(gateway: Served, upstream: Scr
         upstream.hang_up()
 
     assert upstream.all_gets().total() == len(contents)
+
+
+def test_a_signed_address_is_good_for_once(
+    gateway: Served, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    """The store hangs up half-way and does not take the same signature again: the rest is asked for by a new one."""
+    name, content = image_name(), os.urandom(400_000)
+    upstream.shelf.image(name, "latest", content)
+    other.shelf.put_blob(name, content)
+    numbers = itertools.count()
+    upstream.script(Redirect(lambda seen: f"{other.url}{seen.path}?signature={next(numbers)}"), on("blobs"))
+    used: set[str] = set()
+
+    def is_stale(seen: Seen) -> bool:
+        signature = seen.query["signature"][0]
+        is_known = signature in used
+        used.add(signature)
+        return is_known
+
+    other.script(Says(403, b"<Error><Code>AccessDenied</Code></Error>"), is_stale)
+    other.script(Cut(150_000), on("blobs", method="GET"), times=2)
+    place = make_proxy(gateway, upstream)
+    assert ask(gateway, place, name).status == 200
+
+    reply = gateway.admin("GET", blob_path(place, name, sha256(content)))
+
+    assert (reply.status, reply.body) == (200, content)
+    assert [seen.status for seen in other.seen(on("blobs", method="GET"))] == [200, 206, 206]
+
+
+def test_a_token_that_is_void_before_its_time(gateway: Served, upstream: ScriptedUpstream) -> None:
+    """The upstream forgets its tokens, as after a restart: the next pulls log in anew and nobody notices."""
+    name, contents = image_name(), [os.urandom(1000) for _ in range(4)]
+    image = upstream.shelf.image(name, "latest", *contents)
+    upstream.registry.auth = auth = Bearer({"robot": "secret"}, form="odd", key="access_token", expires_in_s=None)
+    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=[{"username": "robot", "password": "secret"}])
+
+    for content in contents:
+        assert ask(gateway, place, name).body == image.manifest.content
+        auth.forget()
+        assert gateway.admin("GET", blob_path(place, name, sha256(content))).body == content
+
+    assert all(login.is_accepted for login in auth.logins)
 
 
 def test_referrers_by_the_api_and_by_the_fallback_tag_are_the_same(gateway: Served, upstream: ScriptedUpstream) -> None:
