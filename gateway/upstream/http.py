@@ -41,6 +41,7 @@ _TRIES: Final = 4
 """At most: with the key in hand, without any, with a fresh one, and once more where the scope was guessed wrong."""
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNAUTHORIZED: Final = 401
+_ABSENT: Final = frozenset({404, 410})
 _REFUSALS: Final = frozenset({_UNAUTHORIZED, 403})
 _AGENT: Final = ("User-Agent", "sluice")
 
@@ -112,7 +113,7 @@ class UpstreamHttp:
                 exchange, method, start=(home, target), headers=headers, key=key, limit_bytes=limit_bytes
             )
             if place != home or answer.status != _UNAUTHORIZED:
-                self._judge(home, place, answer.status, key)
+                self._judge(home, place, answer.status, key, account)
                 return _plain(answer, place)
             self._logins.refused(home, scope, key, answer.headers, is_exact=by_transfer)
         raise UpstreamDenied(f"{home} accepts no token that it is given")
@@ -131,7 +132,7 @@ class UpstreamHttp:
             key = await self._logins.key(home, scope, self._credential(account))
             async with self._streamed(home, target, headers, key) as (response, place):
                 if place != home or response.status != _UNAUTHORIZED:
-                    self._judge(home, place, response.status, key)
+                    self._judge(home, place, response.status, key, account)
                     yield response
                     return
                 answered = response.headers
@@ -174,13 +175,18 @@ class UpstreamHttp:
         )
         if answer.status == _UNAUTHORIZED and place == home:
             self._logins.refused(home, "", None, answer.headers, is_exact=True)
-        elif answer.status < 500:  # noqa: PLR2004  # it is well
+        elif answer.status < 400 or answer.status in _ABSENT:  # noqa: PLR2004  # it is well
             self._logins.admitted(home, None)
 
-    def _judge(self, home: Origin, place: Origin, status: int, key: Key | None) -> None:
+    def _judge(self, home: Origin, place: Origin, status: int, key: Key | None, account: int) -> None:
         """What an answer other than 401 from home says of our rights."""
         if place != home and status in _REFUSALS:
             raise UpstreamFailed(f"{home} sends us to {place}, which answers {status}")
+        if key is None and self._credential(account) is not None and status >= 400:  # noqa: PLR2004
+            # Asked as strangers, because the meeting came to nothing: what these are told says nothing of what we have.
+            if status in _ABSENT or status in _REFUSALS:
+                raise UpstreamFailed(f"{home} does not say how to log in")
+            return
         if status in _REFUSALS:
             raise UpstreamDenied(f"{home} does not give this to us")
         self._logins.admitted(home, key)

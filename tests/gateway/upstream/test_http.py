@@ -124,6 +124,22 @@ async def test_a_meeting_that_says_nothing_is_repeated(reach: Reach, upstream: S
     assert len(auth.logins) == 2
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("told", [403, 404])
+async def test_what_strangers_are_told_is_not_believed(
+    reach: Reach, upstream: ScriptedUpstream, status: int, told: int
+) -> None:
+    """A meeting in vain does not make private images unknown, neither at once nor from then on."""
+    guard(upstream)
+    upstream.script(Says(told), lambda seen: seen.kind == "manifests" and not with_credentials(seen))
+    upstream.script(Says(status), on("base"), times=1)
+    http = reach(upstream, ADMIN)
+
+    with pytest.raises(UpstreamFailed, match="does not say how to log in"):
+        await manifest(http, upstream.url)
+    assert (await manifest(http, upstream.url)).status == 200
+
+
 async def test_a_meeting_that_fails_fails_for_all_who_wait(reach: Reach, upstream: ScriptedUpstream) -> None:
     """A mute upstream costs everybody one idle time, not one after the other."""
     guard(upstream)
