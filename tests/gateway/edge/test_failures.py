@@ -27,6 +27,7 @@ from gateway.edge.streams import BodyTooLarge, ClientGone, ClientStalled, blob_r
 from gateway.oci.errors import Code, denied
 from gateway.upstream import errors as upstream_errors
 from gateway.upstream.errors import (
+    CredentialsRejected,
     UpstreamBusy,
     UpstreamDenied,
     UpstreamError,
@@ -69,6 +70,7 @@ BEYOND: list[tuple[Exception, int, Code, str | None]] = [
     (UpstreamFailed("refused"), 502, Code.UNAVAILABLE, "5"),
     (UpstreamFailed("down", retry_after_s=30), 502, Code.UNAVAILABLE, "30"),
     (UpstreamRefused("a private address"), 502, Code.UNAVAILABLE, "5"),
+    (CredentialsRejected("who are you?"), 502, Code.UNAVAILABLE, "5"),
     (UpstreamSlow("30 s"), 504, Code.UNAVAILABLE, "5"),
     (UpstreamBusy("spent", retry_after_s=3600), 429, Code.TOOMANYREQUESTS, "3600"),
     (UpstreamUnknown("no such tag"), 404, Code.MANIFEST_UNKNOWN, None),
