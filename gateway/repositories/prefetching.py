@@ -14,7 +14,7 @@ from gateway.oci.errors import RegistryError
 from gateway.repositories.contract import Repository
 from gateway.repositories.turns import Turns
 from gateway.repositories.warming import Warming
-from gateway.upstream.errors import UpstreamError
+from gateway.upstream.errors import UpstreamBusy, UpstreamError
 from storage import Document, Pool, StorageError
 
 _AT_ONCE: Final = 2
@@ -51,4 +51,4 @@ class Prefetching:
                     reasons = sorted({str(each) for each in group.exceptions})[:3]
                     _log.warning("not_prefetched", image=image, digest=str(document.digest), reasons=reasons)
 
-        turns.begin(("prefetch", repository.record.id, image, document.digest), work)
+        turns.begin(("prefetch", repository.record.id, image, document.digest), work, whose=repository.record.id)
