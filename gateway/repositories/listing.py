@@ -6,7 +6,7 @@ is raised: an empty list would say that there is nothing.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -52,7 +52,7 @@ class Listing:
         known = self._means.listings.find(key)
         if known is None or known.age_s >= self._lifetime_s(len(known.value.names)):
             try:
-                listing = await self._means.turns.share(key, partial(self._ask_tags, key, image))
+                listing = await self._share(key, partial(self._ask_tags, key, image))
             except UpstreamError:
                 if known is None:
                     raise
@@ -125,7 +125,7 @@ class Listing:
         if known is not None and known.age_s < self._lifetime_s(len(known.value)):
             return known.value
         try:
-            return await self._means.turns.share(key, partial(self._ask_referrers, key, image, subject))
+            return await self._share(key, partial(self._ask_referrers, key, image, subject))
         except UpstreamError:
             if known is None:
                 raise
@@ -150,6 +150,9 @@ class Listing:
         if found is not None:
             listed = manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
             yield from map(rows.referrer_of, listed)
+
+    async def _share(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._means.turns.share(key, ask, whose=self._pulling.record.id)
 
     def _lifetime_s(self, count: int) -> float:
         return self._pulling.settings.cache_ttl_s if count else self._pulling.settings.negative_ttl_s

@@ -133,7 +133,7 @@ class Pulling:
                 self.note_unknown(image, what)
                 return None
 
-        return await self.means.turns.share(self.key("ask", image, what), work)
+        return await self.means.turns.share(self.key("ask", image, what), work, whose=self.record.id)
 
     # --- manifests --------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Pulling:
             except (UpstreamUnknown, UpstreamDenied) as error:
                 return await self._gone(image, tag, known, was_denied=isinstance(error, UpstreamDenied))
 
-        return self.means.turns.begin(self.key("tag", image, tag), work)
+        return self.means.turns.begin(self.key("tag", image, tag), work, whose=self.record.id)
 
     async def _check(self, image: str, tag: Tag, known: Copy | None) -> Copy:
         head = await (await self.upstream()).head(image, tag, etag=known.etag if known else None)

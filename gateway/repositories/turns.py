@@ -9,6 +9,7 @@ be expected.
 import copy
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _PATIENCE_S: Final = 30.0
 """After that everybody helps themselves: longer than a lease, shorter than clients wait for a manifest."""
 _MOST: Final = 4096
 """At a time: some 20 KB each, with what its question takes."""
+_SHARE: Final = 8
+"""One may have this part of them: who asks a registry of their own, which never answers, stops nobody else's."""
 _LOOK_S: Final = 0.02
 _LONGEST_LOOK_S: Final = 0.25
 _RELEASE_DEADLINE_S: Final = 5.0
@@ -97,12 +100,13 @@ class Turns:
     def __init__(
         self, nursery: trio.Nursery, database: Database, *, clock: Callable[[], float], most: int = _MOST
     ) -> None:
-        """`most` things are done at once."""
+        """`most` things are done at once, an eighth of them for one."""
         self._nursery = nursery
         self._most = most
         self._database = database
         self._clock = clock
         self._flights: dict[Hashable, Flight[Any]] = {}
+        self._counts: Counter[Hashable] = Counter()
 
     @classmethod
     @asynccontextmanager
@@ -123,23 +127,25 @@ class Turns:
         if failure is not None:
             raise failure
 
-    def begin(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> Flight[T]:
+    def begin(self, key: Hashable, work: Callable[[], Awaitable[T]], *, whose: Hashable) -> Flight[T]:
         """Do it in a task of ours, unless that is happening already under this key; waits for nothing.
 
-        Raises `UpstreamBusy` when too much is being done: clients may leave, and what they asked for goes on.
+        Raises `UpstreamBusy` when too much is being done, at all or for `whose` it is (the repository): clients may
+        leave, and what they asked for goes on.
         """
         flight: Flight[T] | None = self._flights.get(key)
         if flight is None:
-            if len(self._flights) >= self._most:
+            if len(self._flights) >= self._most or self._counts[whose] >= self._most // _SHARE:
                 raise UpstreamBusy("too many questions to other registries at once: retry shortly", retry_after_s=1)
             flight = Flight()
-            self._nursery.start_soon(self._fly, key, flight, work)
+            self._nursery.start_soon(self._fly, key, flight, work, whose)
             self._flights[key] = flight
+            self._counts[whose] += 1
         return flight
 
-    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of doing it once for all who ask under this key meanwhile."""
-        return await self.begin(key, work).outcome()
+    async def share(self, key: Hashable, work: Callable[[], Awaitable[T]], *, whose: Hashable) -> T:
+        """The result of doing it once for all who ask under this key meanwhile; see `begin`."""
+        return await self.begin(key, work, whose=whose).outcome()
 
     async def wait_idle(self) -> None:
         """Wait until nothing is being done in this process."""
@@ -184,11 +190,14 @@ class Turns:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    async def _fly(self, key: Hashable, flight: Flight[T], work: Callable[[], Awaitable[T]]) -> None:
+    async def _fly(self, key: Hashable, flight: Flight[T], work: Callable[[], Awaitable[T]], whose: Hashable) -> None:
         try:
             await flight.run(work)
         finally:
             del self._flights[key]
+            self._counts[whose] -= 1
+            if not self._counts[whose]:
+                del self._counts[whose]
 
     async def _wait(self, lease: str, holder: str, look: Look[T], give_up_at: float) -> None:
         """Until it is there, or nobody is at it any more, or `give_up_at`."""

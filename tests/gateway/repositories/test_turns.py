@@ -62,7 +62,7 @@ async def test_all_get_what_one_did(turns: Turns) -> None:
     work, results = Work(), []
 
     async def ask(key: str) -> None:
-        results.append(await turns.share(key, work))
+        results.append(await turns.share(key, work, whose=1))
 
     async with trio.open_nursery() as nursery:
         for _ in range(20):
@@ -72,7 +72,7 @@ async def test_all_get_what_one_did(turns: Turns) -> None:
         assert work.runs == 2
         work.go.set()
     assert results == ["done"] * 21
-    await turns.share("a", work)
+    await turns.share("a", work, whose=1)
     assert work.runs == 3
 
 
@@ -81,7 +81,7 @@ async def test_who_leaves_ends_nothing(turns: Turns) -> None:
     work, results = Work(), []
 
     async def ask() -> None:
-        results.append(await turns.share("a", work))
+        results.append(await turns.share("a", work, whose=1))
 
     async with trio.open_nursery() as nursery:
         with trio.move_on_after(0):
@@ -99,7 +99,7 @@ async def test_trouble_is_told_to_all_and_ends_nothing_else(turns: Turns) -> Non
 
     async def ask() -> None:
         with pytest.raises(UpstreamBusy) as found:
-            await turns.share("a", work)
+            await turns.share("a", work, whose=1)
         caught.append(found.value)
 
     async with trio.open_nursery() as nursery:
@@ -109,7 +109,7 @@ async def test_trouble_is_told_to_all_and_ends_nothing_else(turns: Turns) -> Non
         work.go.set()
     assert [(str(each), each.retry_after_s) for each in caught] == [("too often", 7)] * 3
     assert len({id(each) for each in caught}) == 3
-    assert await turns.share("a", _ready()) == "done"
+    assert await turns.share("a", _ready(), whose=1) == "done"
 
 
 def _ready() -> Work:
@@ -123,16 +123,32 @@ async def test_only_so_much_is_done_at_once(database: Database, clock: Clock) ->
     work = Work()
     async with Turns.open(database, clock=clock, most=8) as turns:
         for number in range(8):
-            turns.begin(number, work)
+            turns.begin(number, work, whose=number)
 
         with pytest.raises(UpstreamBusy) as caught:
-            turns.begin("one more", work)
+            turns.begin("one more", work, whose=1)
         assert caught.value.retry_after_s == 1
-        joined = turns.begin(7, work)
+        joined = turns.begin(7, work, whose=1)
         work.go.set()
         assert await joined.outcome() == "done"
         await turns.wait_idle()
-        assert await turns.share("one more", work) == "done"
+        assert await turns.share("one more", work, whose=1) == "done"
+
+
+async def test_one_cannot_keep_the_others_from_theirs(database: Database, clock: Clock) -> None:
+    """Whose questions are never answered gets no more of them in, and whatever others ask for is done."""
+    work, quick = Work(), Work()
+    quick.go.set()
+    async with Turns.open(database, clock=clock, most=32) as turns:
+        for number in range(4):
+            turns.begin(number, work, whose="one")
+        with pytest.raises(UpstreamBusy):
+            turns.begin("fifth", work, whose="one")
+
+        assert await turns.share("a", quick, whose="another") == "done"
+        work.go.set()
+        await turns.wait_idle()
+        assert await turns.share("fifth", work, whose="one") == "done"
 
 
 async def test_who_waits_at_the_end_is_told(database: Database, clock: Clock) -> None:
@@ -141,7 +157,7 @@ async def test_who_waits_at_the_end_is_told(database: Database, clock: Clock) ->
 
     async def ask(turns: Turns) -> None:
         with pytest.raises(Unavailable, match="stopping"):
-            await turns.share("a", work)
+            await turns.share("a", work, whose=1)
         told.set()
 
     async with trio.open_nursery() as nursery:
