@@ -51,4 +51,8 @@ class Prefetching:
                     reasons = sorted({str(each) for each in group.exceptions})[:3]
                     _log.warning("not_prefetched", image=image, digest=str(document.digest), reasons=reasons)
 
-        turns.begin(("prefetch", repository.record.id, image, document.digest), work, whose=repository.record.id)
+        key = ("prefetch", repository.record.id, image, document.digest)
+        try:
+            turns.begin(key, work, whose=repository.record.id)
+        except UpstreamBusy as error:  # whoever pulled the index has it; they need not hear of this
+            _log.warning("not_prefetched", image=image, digest=str(document.digest), reasons=[str(error)])

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import trio
 
+from gateway.repositories.prefetching import Prefetching
+from gateway.upstream.errors import UpstreamBusy
 from tests.gateway.repositories.mirror import Mirror
 from tests.upstream.script import Says, on
 from tests.upstream.scripted import ScriptedUpstream
@@ -59,3 +61,20 @@ async def test_nothing_is_fetched_ahead_without_platforms(through: Mirror, upstr
     await trio.testing.wait_all_tasks_blocked()
 
     assert upstream.gets(index.images["linux/arm64"].digest) == 0
+
+
+async def test_a_worker_with_too_much_under_way_prefetches_nothing(through: Mirror, upstream: ScriptedUpstream) -> None:
+    """Whoever pulls the index gets it and hears nothing of that."""
+    upstream.shelf.index(IMAGE, "multi", {"linux/arm64": (b"b",)})
+    record = await through.make(platforms=("linux/arm64",))
+    document = (await through.manifest(record, IMAGE, "multi")).document
+
+    class Full:
+        """Turns that take nothing more."""
+
+        def begin(self, *_: object, **__: object) -> None:
+            raise UpstreamBusy("too many questions")
+
+    begun = Prefetching().begin(Full(), through.at(record), IMAGE, document, platforms=("linux/arm64",))  # type: ignore[arg-type,func-returns-value]
+
+    assert begun is None
