@@ -6,7 +6,7 @@ from gateway.repositories.contract import Caller, OpenRepository, Repository
 from gateway.repositories.hosted import HostedRepository
 from gateway.repositories.migrating import MigratingRepository
 from gateway.repositories.proxy import ProxyRepository
-from gateway.repositories.pulling import Means
+from gateway.repositories.pulling import PATIENCE_S, Means
 from gateway.repositories.turns import Turns
 from gateway.repositories.virtual import VirtualRepository
 from gateway.upstream.opening import Upstreams
@@ -24,14 +24,15 @@ def opener(
     upstreams: Upstreams | None = None,
     arrivals: Arrivals | None = None,
     turns: Turns | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> OpenRepository:
     """The function that opens repositories for one process; it raises `Unavailable` for what this program cannot serve.
 
-    Without `upstreams`, `arrivals` and `turns` only what needs no upstream is opened.
+    Without `upstreams`, `arrivals` and `turns` only what needs no upstream is opened. `patience_s`: see `Means`.
     """
     means: Means | None = None
     if upstreams is not None and arrivals is not None and turns is not None:
-        means = Means(database, content, upstreams, arrivals, turns, clock)
+        means = Means(database, content, upstreams, arrivals, turns, clock, patience_s=patience_s)
 
     def open_repository(record: RepositoryRecord, caller: Caller) -> Repository:
         settings = _upstream(record)

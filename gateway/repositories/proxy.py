@@ -15,7 +15,7 @@ A manifest by digest is good for ever. A tag is what its upstream says it is:
 | any          | offline by its settings    | the copy, or "unknown"                                          |
 
 Who has a copy does not wait long: not at all for an upstream whose last question was in vain, and for a slow one only
-`_PATIENCE_S`. The question goes on without them, so that the next pull finds its answer.
+`Means.patience_s`. The question goes on without them, so that the next pull finds its answer.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,8 +39,6 @@ from storage import BlobReader, Digest, FoundBlob, RepositoryRecord, Span
 
 T = TypeVar("T")
 
-_PATIENCE_S: Final = 2.0
-"""For an upstream that answers late, where there is a copy: many times a good round trip, and no build notices it."""
 _WARNING: Final = "the upstream registry cannot be asked: this is what it had"
 
 
@@ -99,7 +97,7 @@ class ProxyRepository:
         except UpstreamDenied:
             raise
         except UpstreamError:
-            if copy is None:
+            if copy is None or copy.checked_at is None:
                 raise
             return FoundManifest(copy.document, age_s=worth.age_s, warning=_WARNING)
         if checked is None:
@@ -113,9 +111,9 @@ class ProxyRepository:
             return await flight.outcome()
         if (await self._pulling.upstream()).is_troubled():
             raise UpstreamFailed("the upstream did not answer the last time")
-        with trio.move_on_after(_PATIENCE_S):
+        with trio.move_on_after(self._means.patience_s):
             return await flight.outcome()
-        raise UpstreamSlow(f"the upstream did not answer within {_PATIENCE_S} s")
+        raise UpstreamSlow(f"the upstream did not answer within {self._means.patience_s:g} s")
 
     def _standing(self, tag: Tag, copy: Copy | None) -> Standing:
         checked_at = copy.checked_at if copy else None

@@ -35,6 +35,8 @@ T = TypeVar("T")
 BURIED: Final = "buried"
 """In place of an entity tag: what was deleted here, by its tag or digest, is not to come back from the upstream."""
 
+PATIENCE_S: Final = 2.0
+"""For an upstream that answers late, where there is a copy: many times a good round trip, and no build notices it."""
 _UNKNOWN: Final = 50_000
 """Things that are remembered to be unknown; about 300 bytes each."""
 _NAMES: Final = 500_000
@@ -45,7 +47,7 @@ _REFERRERS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What pulling works with; one per process.
+    """What pulling works with; one per process. `patience_s`: how long who has a copy waits for an upstream.
 
     What is remembered is kept by repository and settings: what one repository was told says nothing to another.
     """
@@ -57,6 +59,7 @@ class Means:
     turns: Turns
     clock: Callable[[], float]
     prefetching: Prefetching = field(init=False, default_factory=Prefetching)
+    patience_s: float = PATIENCE_S
     unknown: Remembered[Hashable, None] = field(init=False)
     listings: Remembered[Hashable, TagListing] = field(init=False)
     referrers: Remembered[Hashable, tuple[Referrer, ...]] = field(init=False)
@@ -70,7 +73,10 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A manifest that is here. Of a tag: when the upstream was last asked about it (Unix seconds), and its etag."""
+    """A manifest that is here. Of a tag: when the upstream last said that we may have it (Unix seconds), and its etag.
+
+    `checked_at` None: nobody remembers, or its last word was that we may not.
+    """
 
     document: Document
     checked_at: int | None = None
@@ -180,6 +186,7 @@ class Pulling:
             return await self.means.database.transaction(self._confirm, image, tag, known)
         self.note_unknown(image, tag)
         if known is not None and was_denied:  # it stays, unread: the right to it may come back
+            await self.means.database.transaction(self._forget_check, image, tag)
             raise UpstreamDenied(f"{image}:{tag} is not for us any more, says its registry")
         if known is not None:
             await self.means.database.transaction(self._drop, image, tag)
@@ -287,6 +294,11 @@ class Pulling:
         target = images.find(tx, self.record.id, image)
         if target is not None:
             tags.delete(tx, target.id, tag.name)
+            upstreams.forget_check(tx, target.id, tag.name)
+
+    def _forget_check(self, tx: Transaction, image: str, tag: Tag) -> None:
+        target = images.find(tx, self.record.id, image)
+        if target is not None:
             upstreams.forget_check(tx, target.id, tag.name)
 
     def _refuse_buried(self, tx: Transaction, image_id: int, reference: Reference) -> None:

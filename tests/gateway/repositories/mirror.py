@@ -28,8 +28,8 @@ from tests.storage.scene import Scene
 from tests.upstream.scripted import ScriptedUpstream
 
 LOOPBACK = ("127.0.0.0/8",)
-IMPATIENT = {"idle_s": 1.0, "connect_s": 1.0}
-"""Seconds that tests can wait for where an upstream is silent."""
+PATIENT = {"idle_s": 60.0, "connect_s": 60.0}
+"""Seconds, for busy machines; where an upstream is to be silent, tests say how long."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Mirror:
         self, kind: str = "proxy", *, credentials: Sequence[Credential] = (), **settings: Any
     ) -> RepositoryRecord:
         """A new repository of the scripted upstream, with settings as in `UpstreamSettings`."""
-        given = {"urls": (self.upstream.url,), "private_networks": LOOPBACK, **IMPATIENT, **settings}
+        given = {"urls": (self.upstream.url,), "private_networks": LOOPBACK, **PATIENT, **settings}
         document = json.dumps({UPSTREAM: json.loads(UpstreamSettings(**given).to_json())})
         name = f"common/{unique(kind)}"
         database = self.scene.database
@@ -95,7 +95,9 @@ class Mirror:
 
 
 @asynccontextmanager
-async def mirror(scene: Scene, upstream: ScriptedUpstream, directory: Path) -> AsyncIterator[Mirror]:
+async def mirror(
+    scene: Scene, upstream: ScriptedUpstream, directory: Path, *, patience_s: float = 60.0
+) -> AsyncIterator[Mirror]:
     """One process. Several over the same scene and directory are workers of one machine."""
     content = await scene.worker()
     failure: Exception | None = None
@@ -112,6 +114,7 @@ async def mirror(scene: Scene, upstream: ScriptedUpstream, directory: Path) -> A
                 upstreams=known,
                 arrivals=docked.arrivals,
                 turns=turns,
+                patience_s=patience_s,
             )
             yield Mirror(scene, upstream, content, docked, turns, open_repository)
         except Exception as error:  # noqa: BLE001 - raised again below, where no nursery wraps it

@@ -1,6 +1,8 @@
 """A proxy as its clients see it: when it asks, what it keeps, and what it says when the upstream is in trouble."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -32,6 +34,11 @@ TROUBLES = {
 }
 
 EACH = [pytest.param(name, marks=[pytest.mark.slow] if name == "silent" else []) for name in TROUBLES]
+
+
+def silence(trouble: str) -> dict[str, Any]:
+    """How long an upstream may be silent, where that is the trouble."""
+    return {"idle_s": 1.0} if trouble == "silent" else {}
 
 
 def break_down(upstream: ScriptedUpstream, trouble: Fault | None) -> None:
@@ -158,7 +165,7 @@ async def test_docker_hubs_two_names_are_one_image(through: Mirror, upstream: Sc
 @pytest.mark.parametrize("trouble", EACH)
 async def test_a_copy_is_given_in_trouble(through: Mirror, upstream: ScriptedUpstream, trouble: str) -> None:
     """P6, PX-05: whatever ails the upstream, what is here is given, with a warning and its age; then again the news."""
-    clock, record = through.scene.clock, await through.make(cache_ttl_s=100)
+    clock, record = through.scene.clock, await through.make(cache_ttl_s=100, **silence(trouble))
     old = upstream.shelf.image("app", "latest", b"old")
     await through.manifest(record, "app", "latest")
     clock.advance(150)
@@ -181,7 +188,7 @@ async def test_a_copy_is_given_in_trouble(through: Mirror, upstream: ScriptedUps
 @pytest.mark.parametrize("trouble", EACH)
 async def test_trouble_is_never_unknown(through: Mirror, upstream: ScriptedUpstream, trouble: str) -> None:
     """P6: without a copy the trouble is told, for manifests, blobs and lists, and nothing of it is remembered."""
-    record = await through.make()
+    record = await through.make(**silence(trouble))
     image = upstream.shelf.image("app", "latest", b"layer")
     break_down(upstream, TROUBLES[trouble])
     kinds = {"429": UpstreamBusy, "silent": UpstreamSlow}
@@ -223,6 +230,25 @@ async def test_who_has_a_copy_does_not_wait_for_a_dead_upstream(through: Mirror,
         found = await through.manifest(record, "app", "latest")
     assert found.warning is not None
     upstream.heal()
+
+
+async def test_who_has_a_copy_does_not_wait_long_for_a_slow_upstream(
+    upstream: ScriptedUpstream, memory_scene: Scene, tmp_path: Path
+) -> None:
+    """After a while the copy is given; the answer that comes later is there for the next pull."""
+    image = upstream.shelf.image("app", "latest", b"old")
+    async with mirror(memory_scene, upstream, tmp_path, patience_s=0.05) as hasty:
+        record = await hasty.make(cache_ttl_s=10)
+        await hasty.manifest(record, "app", "latest")
+        memory_scene.clock.advance(10)
+        new = upstream.shelf.image("app", "latest", b"new")
+        upstream.script(Stall(), on("manifests"))
+
+        found = await hasty.manifest(record, "app", "latest")
+        assert (str(found.document.digest), found.warning is not None) == (image.digest, True)
+        upstream.heal()
+        await hasty.idle()
+        assert await hasty.digest(record, "app", "latest") == new.digest
 
 
 async def test_below_the_reserve_a_copy_is_given(through: Mirror, upstream: ScriptedUpstream) -> None:
@@ -316,6 +342,11 @@ async def test_what_we_may_not_have_any_more_is_unknown_or_kept(
                 await through.manifest(record, "app", "latest")
         assert asked(upstream)[-1] == "HEAD manifests latest"
         assert upstream.registry.counted_pulls == 1
+        clock.advance(10)
+        upstream.refuse()  # an outage gives nothing back that was taken
+        with pytest.raises(UpstreamFailed):
+            await through.manifest(record, "app", "latest")
+        clock.advance(60)
     upstream.heal()
     clock.advance(10)
     assert await through.digest(record, "app", "latest") == image.digest
