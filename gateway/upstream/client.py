@@ -26,7 +26,9 @@ from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamRefus
 from storage.transfer import Origin, Resolve, try_each  # noqa: E402
 
 CONNECTIONS: Final = 16
-"""Open at once for one upstream; more requests wait for their turn, which the deadline does not count."""
+"""Open at once for one upstream; more requests wait for their turn, for another `TURN_S` at most."""
+TURN_S: Final = 30.0
+"""Behind a silent upstream hundreds may wait, each round for a whole deadline: they are told so, not kept for hours."""
 _ERROR_BYTES: Final = 256 * 1024
 """What may come with a status that tells of trouble, however small the wanted document is."""
 
@@ -69,9 +71,15 @@ class ControlClient:
         `limit_bytes` (or 256 KiB, where that is more and the status is no success) and for addresses not allowed.
         """
         body = _Body(max(limit_bytes, _ERROR_BYTES), origin)
-        async with self._turns:
+        with trio.move_on_after(TURN_S) as waiting:
+            await self._turns.acquire()
+        if waiting.cancelled_caught:
+            raise UpstreamSlow(f"{origin} has not answered those who asked before for {TURN_S:g} s")
+        try:
             with trio.move_on_after(self._answer_s) as scope:
                 response = await self._ask(method, origin, target, headers, body)
+        finally:
+            self._turns.release()
         if scope.cancelled_caught:
             raise UpstreamSlow(f"{origin} did not answer within {self._answer_s:g} s")
         answer = Answer(response.status_code, tuple(_fields(response.headers)), bytes(body.content))

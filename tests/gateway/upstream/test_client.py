@@ -310,3 +310,24 @@ async def test_requests_take_turns(serve: Serve, autojump_clock: MockClock) -> N
             nursery.start_soon(lambda: one.ask("GET", server.origin, "/", [], limit_bytes=LIMIT))
 
     assert (most, server.accepted) == (CONNECTIONS, 2 * CONNECTIONS)
+
+
+async def test_waiting_for_a_turn_ends(serve: Serve, autojump_clock: MockClock) -> None:
+    """However many ask a server that is silent, each is told within two deadlines, not behind all the others."""
+    server = await serve(falling_silent())
+    one = client()
+    told: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(UpstreamSlow) as caught:
+            await one.ask("GET", server.origin, "/", [], limit_bytes=LIMIT)
+        told.append(str(caught.value))
+
+    start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5 * CONNECTIONS):
+            nursery.start_soon(ask)
+
+    assert len(told) == 5 * CONNECTIONS
+    assert trio.current_time() - start < 65
+    assert sum("asked before" in each for each in told) >= 3 * CONNECTIONS
