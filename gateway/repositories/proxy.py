@@ -93,7 +93,7 @@ class ProxyRepository:
                 raise UpstreamDenied(f"{name}:{tag} is not for us any more, says its registry")
             return None
         try:
-            checked = await self._check(name, tag, has_copy=copy is not None)
+            checked = await self._check(name, tag, has_copy=copy is not None and copy.checked_at is not None)
         except UpstreamDenied:
             raise
         except UpstreamError:
