@@ -34,7 +34,7 @@ from storage.hotset_files import Entry, GrowingFile
 from storage.intake import Intakes
 from storage.leasing import Lease
 from storage.metadata import sharing
-from storage.records import RepositoryRecord
+from storage.records import BlobRecord, RepositoryRecord
 
 PATIENCE_S: Final = 600.0
 """How long another machine may take for a blob before it is fetched here too."""
@@ -143,8 +143,13 @@ class Arrival:
 
     async def _is_published(self) -> bool:
         """Whether this repository has the blob by now, and its bytes are where the row says."""
-        found = await self._database.read(sharing.held, self.entry.digest, self._repository)
-        return found is not None and await self._content.is_whole(found)
+        return await self._is_good(await self._database.read(sharing.held, self.entry.digest, self._repository))
+
+    async def _is_good(self, found: BlobRecord | None) -> bool:
+        """Whether it is there, and what was asked for: a manifest may name any size."""
+        if found is None or found.stored.size_bytes != self.entry.size_bytes:
+            return False
+        return await self._content.is_whole(found)
 
     # --- while it grows ---------------------------------------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class Arrival:
         found = await self._content.share(
             self.entry.digest, repository=self._repository, image=image, may_read=_of_no_other
         )
-        return found if found is not None and await self._content.is_whole(found.record) else None
+        return found if found is not None and await self._is_good(found.record) else None
 
 
 async def _attend(scope: trio.CancelScope, growing: GrowingFile, lease: Lease | None) -> None:

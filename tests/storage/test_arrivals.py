@@ -120,6 +120,16 @@ async def test_spans_without_room(docked: Dock, monkeypatch: pytest.MonkeyPatch,
     assert await docked.pull(upstream, span=span) == CONTENT[span.start : span.stop]
 
 
+async def test_a_wrong_size_is_not_served_from_the_right_blob(docked: Dock) -> None:
+    """Who was told another size by a manifest does not get so many of the bytes that are here as if that were all."""
+    await docked.pull(Upstream(CONTENT))
+    await docked.idle()
+    short = Upstream(CONTENT[:5])
+
+    with pytest.raises(Damaged):
+        await docked.pull(short, "other", digest=Digest.of(CONTENT))
+
+
 async def test_connection_that_breaks(docked: Dock) -> None:
     """A stream that breaks is gone on with by range, and no byte is fetched twice."""
     upstream = Upstream(CONTENT, breaks_at=[MIB + 3, 2 * MIB + 1])
