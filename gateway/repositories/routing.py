@@ -76,7 +76,10 @@ def image_in(record: RepositoryRecord, image: str) -> str:
     """The one name of an image inside a repository: a proxy of Docker Hub has `nginx` as `library/nginx`."""
     if record.repository_type != PROXY or "/" in image:
         return image
-    upstream = upstream_of(record.settings)
+    try:
+        upstream = upstream_of(record.settings)
+    except ValueError:  # a newer version wrote them: whoever opens the repository says so
+        return image
     return image if upstream is None else upstream_name(upstream.urls, image)
 
 

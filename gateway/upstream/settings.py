@@ -78,11 +78,14 @@ class UpstreamSettings:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
         }
-        if "ttl_rules" in values:
-            values["ttl_rules"] = tuple(TtlRule(**rule) for rule in values["ttl_rules"])
-        if values.get("keep_by_age") is not None:
-            values["keep_by_age"] = KeepByAge(**values["keep_by_age"])
-        return cls(**values)
+        try:
+            if "ttl_rules" in values:
+                values["ttl_rules"] = tuple(TtlRule(**rule) for rule in values["ttl_rules"])
+            if values.get("keep_by_age") is not None:
+                values["keep_by_age"] = KeepByAge(**values["keep_by_age"])
+            return cls(**values)
+        except TypeError as error:  # another field in one of these, or `urls` missing
+            raise ValueError(f"settings of an upstream that this version does not know: {error}") from error
 
 
 @lru_cache(maxsize=4096)

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.repositories.contract import WritableRepository
 from gateway.repositories.opening import opener
+from gateway.repositories.routing import image_in
 from storage import Unavailable
 from tests.gateway.repositories.shelf import IMAGE, NOBODY, Shelf
 
@@ -30,3 +31,14 @@ async def test_a_type_of_a_newer_version_is_trouble_of_ours(shelf: Shelf) -> Non
 
     with pytest.raises(Unavailable, match=r"common/hosted .*'teleport': upgrade Sluice"):
         open_repository(dataclasses.replace(shelf.record, repository_type="teleport"), NOBODY)
+
+
+async def test_settings_of_a_newer_version_are_trouble_of_ours(shelf: Shelf) -> None:
+    """While replicas are replaced one by one: names lead to the repository, and that is unavailable here."""
+    scene = shelf.scene
+    open_repository = opener(database=scene.database, content=scene.content, clock=scene.clock)
+    record = dataclasses.replace(shelf.record, repository_type="proxy", settings='{"upstream": {"teleport": 1}}')
+
+    assert image_in(record, "nginx") == "nginx"
+    with pytest.raises(Unavailable, match="teleport"):
+        open_repository(record, NOBODY)

@@ -44,7 +44,11 @@ def test_most_repositories_have_none() -> None:
     assert upstream_of("{}") is None
 
 
-def test_what_a_newer_version_wrote_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "more",
+    ['"teleport": true', '"ttl_rules": [{"teleport": 1}]', '"keep_by_age": {"max_age_days": 1, "teleport": 1}'],
+)
+def test_what_a_newer_version_wrote_is_an_error(more: str) -> None:
     """Rather than a limit that is silently dropped."""
     with pytest.raises(ValueError, match="teleport"):
-        UpstreamSettings.from_json('{"urls": ["https://quay.io"], "teleport": true}')
+        UpstreamSettings.from_json(f'{{"urls": ["https://quay.io"], {more}}}')
