@@ -66,6 +66,7 @@ async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> 
 
 async def append(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
     """Take the next bytes, streamed or as a chunk with Content-Range (rows UP-06 to UP-12)."""
+    _writable(v2, call)
     async with v2.content.resume(await _session(v2, call, target)) as upload:
         await _receive(v2, upload, request, call)
         await v2.content.save(upload)
@@ -74,6 +75,7 @@ async def append(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
 
 async def finish(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
     """Take the last bytes, if any, and store the blob (rows UP-04, UP-14 to UP-17, UP-21)."""
+    _writable(v2, call)
     record = await _session(v2, call, target)
     digest = _digest_asked(request)
     async with v2.content.resume(record) as upload:
@@ -94,6 +96,7 @@ async def status(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
 
 async def cancel(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """End the session and free its bytes (row UP-20)."""
+    _writable(v2, call)
     async with v2.content.resume(await _session(v2, call, target)) as upload:
         await v2.content.cancel(upload)
     return empty(204)

@@ -11,6 +11,7 @@ from gateway.access.actions import Action
 from gateway.app import build
 from gateway.oci.paths import METHODS, Base, Catalog, Target, Token, Unknown
 from gateway.repositories.contract import ArrivingBlob, FoundManifest, Repository, TagPage
+from gateway.upstream.settings import UPSTREAM
 from gateway.v2.routes import ROUTES, Method
 from storage import BlobReader, Digest, FoundBlob, RepositoryRecord, Span, Transaction
 from storage.metadata import projects, storages
@@ -222,3 +223,19 @@ async def test_a_repository_that_only_reads_refuses_every_write(registry: Regist
     assert (await proxy.ask("GET", PATHS["Blob"])).body == CONFIG
     assert json.loads((await proxy.ask("GET", PATHS["Tags"])).body)["tags"] == ["v1"]
     assert (await proxy.ask("GET", PATHS["Referrers"])).status == 200
+
+
+@pytest.mark.parametrize("kind", ["proxy", "virtual"])
+async def test_a12_whatever_writes_is_refused_where_nothing_can_be_written(registry: Registry, kind: str) -> None:
+    """Every method that is not for reading is 405 with Allow on a proxy and on a view without a member for pushes."""
+    settings = json.dumps({UPSTREAM: {"urls": ["https://registry.example"]}}) if kind == "proxy" else "{}"
+    database = registry.services.database
+    await database.transaction(samples.repository, "common/else", repository_type=kind, settings=settings)
+
+    for target, method in ROUTES:
+        if method in {Method.GET, Method.HEAD}:
+            continue
+        path = PATHS[target.__name__].replace(NAME, "common/else/app")
+        query = f"?digest={DIGEST}" if target.__name__ == "Upload" else ""
+        answer = await registry.ask(method, f"{path}{query}", IMAGE, {"Content-Type": OCI_MANIFEST})
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD"), (target, method)
