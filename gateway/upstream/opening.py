@@ -159,7 +159,10 @@ class Upstreams:
         with self._keeping:
             while True:
                 await self._is_unwritten.wait()
-                await self._write_budgets()
+                try:
+                    await self._write_budgets()
+                except Exception:  # noqa: BLE001  # a defect, perhaps of one row; the nursery is everybody's
+                    _log.exception("upstream_budgets_not_kept")
                 await trio.sleep(WRITE_EVERY_S)
 
     async def _write_budgets(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from gateway.oci.names import Tag
 from gateway.upstream import opening
@@ -210,19 +211,21 @@ async def test_a_budget_is_written_no_more_than_once_a_second(
     assert [row.remaining for row in await kept(database)] == [30]
 
 
+@pytest.mark.parametrize("trouble", [Unavailable("the database is away"), RuntimeError("a defect")], ids=repr)
 async def test_a_database_in_trouble_stops_no_pull(
-    database: Database, upstream: ScriptedUpstream, clock: Clock
+    database: Database, upstream: ScriptedUpstream, clock: Clock, trouble: Exception
 ) -> None:
-    """What could not be written is written when it goes better."""
+    """What could not be written is written when it goes better; not even a defect ends the process for it."""
     upstream.registry.budget = Budget(limit=100, remaining=50)
     record = await proxy(database, upstream)
     troubled: Any = Writes(database)
     async with Upstreams.open(troubled, unseal, clock=clock) as opened:
-        troubled.error = Unavailable("the database is away")
+        troubled.error = trouble
         registry = await opened.of(record)
         await registry.manifest(APP, LATEST)
         with trio.fail_after(10):
             await troubled.tried.wait()
+        await trio.testing.wait_all_tasks_blocked()
         assert await kept(database) == []
         troubled.error = None
     assert [row.remaining for row in await kept(database)] == [49]
