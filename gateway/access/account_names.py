@@ -11,8 +11,6 @@ ROBOT: Final = "robot"
 ROBOT_PREFIX: Final = "sa$"
 """Robots are `sa$name`. It keeps the two kinds apart for readers; what a robot is, its row says."""
 
-MAX_NAME_CHARS: Final = 64
-
 # ASCII only, so no two names look alike; no ":", which ends the name in Basic; no "$", which marks robots.
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._+@-]{0,62}[a-z0-9])?")
 

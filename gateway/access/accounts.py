@@ -199,16 +199,6 @@ class Accounts:
 
         await self._database.transaction(delete)
 
-    async def end_sessions(self, account_id: int) -> None:
-        """End all registry and refresh tokens of an account; its password, personal tokens and keys go on."""
-
-        def end(tx: Transaction) -> None:
-            if not accounts.bump_epoch(tx, account_id, now=self._now()):
-                raise NotFound(f"account {account_id} does not exist")
-            credentials.delete_of_account(tx, account_id, SecretKind.REFRESH)
-
-        await self._database.transaction(end)
-
     async def update(self, account_id: int, **changes: Unpack[accounts.AccountChanges]) -> AccountRecord:
         """Change what is named. `LastAdmin` instead of leaving no enabled admin; robots get no flags."""
 

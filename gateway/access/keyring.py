@@ -9,11 +9,10 @@ Rules of the ring:
 Knows keys and time; not what is signed with them. Times are Unix seconds.
 """
 
-import base64
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, TypedDict
+from typing import Final, Literal, TypeAlias
 
 import trio
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -51,18 +50,6 @@ _DIFFERS: Final = (
     "and the key of the replica that starts first becomes the one"
 )
 _log = get_logger(__name__)
-
-
-class Jwk(TypedDict):
-    """A public key as RFC 7517 and RFC 7518 write it."""
-
-    kty: str
-    crv: str
-    x: str
-    y: str
-    alg: str
-    use: str
-    kid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +122,6 @@ class Keyring:
             await self._database.transaction(self._replenish)
             await self._load()
 
-    async def rotate(self, now: float | None = None) -> str:
-        """Publish a key that takes over `PUBLISH_AHEAD_S` from now, ahead of its time; gives its id."""
-        moment = int(now) if now is not None else self._now()
-        record = await self._database.transaction(self._insert, moment + PUBLISH_AHEAD_S, moment)
-        await self._load()
-        return record.kid
-
     def signing(self) -> Key:
         """The key to sign with now; `Unavailable` if there is none, which `refresh` mends."""
         key = self._pick(self._keys.values(), self._now())
@@ -179,17 +159,6 @@ class Keyring:
             raise
         self._reloaded_at = trio.current_time()
         self.reloads += 1
-
-    def jwks(self) -> dict[str, list[Jwk]]:
-        """The public keys (RFC 7517) that others can verify our tokens with; HS256 keys are nobody else's business."""
-        now = self._now()
-        return {
-            "keys": [
-                _jwk(key.kid, key.private.public_key())
-                for key in sorted(self._keys.values(), key=_order)
-                if now < key.verifies_until and not isinstance(key.private, bytes)
-            ]
-        }
 
     # --- which key when -------------------------------------------------------------------------------------------
 
@@ -300,20 +269,3 @@ def _private(algorithm: str, raw: bytes) -> bytes | ec.EllipticCurvePrivateKey:
     if algorithm != "ES256" or not isinstance(private, ec.EllipticCurvePrivateKey):
         raise ValueError(f"this version does not know the algorithm {algorithm}")
     return private
-
-
-def _jwk(kid: str, public: ec.EllipticCurvePublicKey) -> Jwk:
-    numbers = public.public_numbers()
-    return {
-        "kty": "EC",
-        "crv": "P-256",
-        "x": _coordinate(numbers.x),
-        "y": _coordinate(numbers.y),
-        "alg": "ES256",
-        "use": "sig",
-        "kid": kid,
-    }
-
-
-def _coordinate(number: int) -> str:
-    return base64.urlsafe_b64encode(number.to_bytes(32, "big")).decode("ascii").rstrip("=")

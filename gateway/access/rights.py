@@ -64,13 +64,6 @@ def project_rights(tx: Transaction, principal: Principal, project: ProjectRecord
     return allowed & (held | _granted(tx, account, project_id=project.id, repository_id=_NO_REPOSITORY))
 
 
-def manages_repository(
-    tx: Transaction, principal: Principal, repository: RepositoryRecord, *, action: Action = Action.CONFIGURE
-) -> bool:
-    """Whether the caller may change the repository's settings (CONFIGURE) or its roles (GRANT)."""
-    return action in rights(tx, principal, repository, None)
-
-
 def manages_project(
     tx: Transaction, principal: Principal, project: ProjectRecord, *, action: Action = Action.CONFIGURE
 ) -> bool:
@@ -87,11 +80,6 @@ def is_auditor(principal: Principal) -> bool:
     """Whether the caller may see all settings and accounts (never a secret): an auditor or admin, not narrowed."""
     account = principal.account
     return account is not None and (account.is_auditor or account.is_admin) and _is_whole(principal)
-
-
-def may_mint(principal: Principal) -> bool:
-    """Whether the caller may make personal tokens for itself: not anonymous, and not with a registry token (row A5)."""
-    return principal.account is not None and principal.token_access is None
 
 
 def may_read_catalog(principal: Principal) -> bool:

@@ -15,7 +15,6 @@ from gateway.jobs import hold_lease
 from storage import SweepReport
 
 _LEASE: Final = "garbage"  # the same as the workers' job: one sweep at a time in the whole installation
-_PAGE: Final = 100
 
 
 @click.command("gc", cls=Command)

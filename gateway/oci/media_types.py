@@ -14,7 +14,6 @@ SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 OCI_ARTIFACT: Final = "application/vnd.oci.artifact.manifest.v1+json"
 
-OCTET_STREAM: Final = "application/octet-stream"
 JSON: Final = "application/json"
 
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST})

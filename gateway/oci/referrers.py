@@ -4,12 +4,11 @@ Knows descriptors; which manifests refer to which subject, and who may see them,
 """
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.oci import media_types
-from gateway.oci.manifest import Manifest
 from storage import Digest
 
 CONTENT_TYPE: Final = media_types.OCI_INDEX
@@ -51,15 +50,6 @@ def build_page(referrers: Iterable[Referrer], *, limit_bytes: int) -> tuple[byte
             seen.add(referrer.digest)
         covered += 1
     return _HEAD + b",".join(taken) + _TAIL, covered
-
-
-def fallback_members(index: Manifest, referring: Container[Digest]) -> tuple[Digest, ...]:
-    """The digests in a fallback tag's index that do refer to the subject, each once, in order (RF-13).
-
-    `referring` holds the manifests whose own `subject` is the one asked for: anybody who can push may list anything in
-    such an index, and only the manifest itself says what it refers to.
-    """
-    return tuple(dict.fromkeys(child.digest for child in index.children if child.digest in referring))
 
 
 def _written(referrer: Referrer) -> bytes:

@@ -115,10 +115,6 @@ class UpstreamRegistry:
             is_offline=self.settings.is_offline,
         )
 
-    async def aclose(self) -> None:
-        """Close connections at rest and refuse new ones; for `Upstreams`."""
-        await self._questions.http.aclose()
-
     async def _head(self, name: str, reference: Reference, etag: str | None) -> ManifestHead | NotModified:
         condition = () if etag is None else (("if-none-match", etag),)
         question = Question(

@@ -70,7 +70,6 @@ _RENEW_HASH = (
     .where(_BY_ID, accounts.c.password_hash == bindparam("old_hash"))
     .values(password_hash=bindparam("new_hash"))
 )
-_RAISE_EPOCH = sa.update(accounts).where(_BY_ID).values(epoch=_NEXT_EPOCH, updated_at=bindparam("now"))
 _DELETE = sa.delete(accounts).where(_BY_ID)
 
 
@@ -147,11 +146,6 @@ def update(tx: Connection, account_id: int, *, now: int, **changes: Unpack[Accou
     if any(name in changes and values[name] != getattr(before, name) for name in _POWERS):
         values["epoch"] = before.epoch + 1
     return record(tx.execute(_UPDATE.values(values), {"account_id": account_id}).one())
-
-
-def bump_epoch(tx: Connection, account_id: int, *, now: int) -> bool:
-    """End all tokens of the account; False if there is no such account."""
-    return tx.execute(_RAISE_EPOCH, {"account_id": account_id, "now": now}).rowcount > 0
 
 
 def delete(tx: Connection, account_id: int) -> bool:

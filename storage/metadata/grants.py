@@ -20,7 +20,6 @@ _SELECT = sa.select(*_COLUMNS).order_by(grants.c.id)
 _OF_ACCOUNT = grants.c.account_id == bindparam("account_id")
 _ON_PROJECT = grants.c.project_id == bindparam("project_id")
 _ON_REPOSITORY = grants.c.repository_id == bindparam("repository_id")
-_GET = _SELECT.where(grants.c.id == bindparam("grant_id"))
 _BY_ACCOUNT = _SELECT.where(_OF_ACCOUNT)
 _BY_PROJECT = _SELECT.where(_ON_PROJECT)
 _BY_REPOSITORY = _SELECT.where(_ON_REPOSITORY)
@@ -100,12 +99,6 @@ def put(
 def remove(tx: Connection, grant_id: int) -> bool:
     """Take a role away; False if it was gone already."""
     return tx.execute(_DELETE, {"grant_id": grant_id}).rowcount > 0
-
-
-def get(tx: Connection, grant_id: int) -> GrantRecord | None:
-    """The grant of that id."""
-    row = tx.execute(_GET, {"grant_id": grant_id}).one_or_none()
-    return None if row is None else _record(row)
 
 
 def of_account(tx: Connection, account_id: int) -> list[GrantRecord]:

@@ -137,7 +137,6 @@ ON_NOBODY: dict[str, Act] = {
     "update": lambda house: house.accounts.update(99, description="x"),
     "disable": lambda house: house.accounts.disable(99),
     "delete": lambda house: house.accounts.delete(99),
-    "end_sessions": lambda house: house.accounts.end_sessions(99),
     "issue_key": lambda house: house.accounts.issue_key(99),
     "create_personal_token": lambda house: house.accounts.create_personal_token(99, label=""),
     "revoke": lambda house: house.accounts.revoke(99, 1),
@@ -154,20 +153,6 @@ async def test_acts_on_what_does_not_exist_say_so(house: House, name: str) -> No
 
     with pytest.raises(NotFound):
         await ON_NOBODY[name](house)
-
-
-async def test_ending_sessions_ends_tokens_and_leaves_secrets(house: House) -> None:
-    """A17: "log out everywhere" raises the epoch and removes refresh tokens; personal tokens stay."""
-    user = await house.user()
-    minted = await house.accounts.create_personal_token(user.id, label="")
-    await house.ask(await house.authenticator.basic("", minted.text), offline=True)
-    await house.accounts.end_sessions(user.id)
-    after = await house.database.read(accounts.get, user.id)
-
-    assert after is not None
-    assert after.epoch == user.epoch + 1
-    assert await house.database.read(credentials.of_account, user.id, "refresh") == []
-    await house.authenticator.basic("", minted.text)
 
 
 # --- robots and keys -------------------------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ from gateway.access.rights import (
     is_admin,
     is_auditor,
     manages_project,
-    manages_repository,
-    may_mint,
     may_read_catalog,
     project_rights,
     readable_repositories,
@@ -279,16 +277,6 @@ async def test_an_auditor_reads_and_manages_nothing(house: House) -> None:
     assert await house.database.read(project_rights, auditor, await _project(house, here)) == PULL
 
 
-async def test_who_may_make_personal_tokens(house: House) -> None:
-    """A5: an account may, also with a personal token; a guest or a registry token may not."""
-    user = Principal(await house.user())
-
-    assert may_mint(user)
-    assert may_mint(replace(user, limits=PULL_ONLY))
-    assert not may_mint(replace(user, token_access=()))
-    assert not may_mint(ANONYMOUS)
-
-
 # --- listings --------------------------------------------------------------------------------------------------------
 
 
@@ -395,8 +383,8 @@ async def _managed(
 
     def look(tx: Transaction) -> tuple[bool, ...]:
         return (
-            manages_repository(tx, caller, repository),
-            manages_repository(tx, caller, repository, action=Action.GRANT),
+            Action.CONFIGURE in rights(tx, caller, repository, None),
+            Action.GRANT in rights(tx, caller, repository, None),
             manages_project(tx, caller, project),
             manages_project(tx, caller, project, action=Action.GRANT),
         )

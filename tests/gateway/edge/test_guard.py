@@ -256,7 +256,7 @@ async def test_a_right_is_looked_at_again_when_a_long_request_ends(
     )
 
 
-@pytest.mark.parametrize("end", ["disable", "end_sessions", "delete", "repository"])
+@pytest.mark.parametrize("end", ["disable", "delete", "repository"])
 async def test_who_has_ended_meanwhile_is_refused(
     guard: Guard, house: House, repository: RepositoryRecord, end: str
 ) -> None:

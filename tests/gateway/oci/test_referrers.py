@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.oci import manifest, media_types
-from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page, fallback_members
+from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
 from storage import Digest
 from tests.gateway.oci.strategies import DIGESTS
 
@@ -91,13 +91,3 @@ def test_rf_10_a_page_takes_all_that_fits_to_the_byte() -> None:
     whole, _ = build_page(referrers, limit_bytes=10**6)
     assert build_page(referrers, limit_bytes=len(whole)) == (whole, 3)
     assert build_page(referrers, limit_bytes=len(whole) - 1)[1] == 2
-
-
-def test_rf_13_only_true_members_of_a_fallback_index_are_listed() -> None:
-    """Of what a fallback tag lists, those remain that refer to the subject themselves, each once, in order."""
-    members = [_referrer(n) for n in (3, 1, 2)]
-    document = json.loads(build_page(members, limit_bytes=10**6)[0])
-    document["manifests"] += document["manifests"]
-    index = manifest.parse(json.dumps(document).encode(), CONTENT_TYPE)
-    referring = {members[0].digest, members[2].digest, Digest.of(b"elsewhere")}
-    assert fallback_members(index, referring) == (members[0].digest, members[2].digest)

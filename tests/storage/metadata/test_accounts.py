@@ -66,19 +66,9 @@ async def test_a_change_of_powers_ends_all_tokens(database: Database, changes: d
 
 
 async def test_unknown_accounts_are_told(database: Database) -> None:
-    """Changing, raising the epoch and deleting say when there is nobody."""
+    """Changing and deleting say when there is nobody."""
     assert await database.transaction(accounts.update, 7, now=NOW, description="x") is None
-    assert not await database.transaction(accounts.bump_epoch, 7, now=NOW)
     assert not await database.transaction(accounts.delete, 7)
-
-
-async def test_raising_the_epoch_by_itself(database: Database) -> None:
-    """`bump_epoch` changes the epoch and nothing else but the time."""
-    made = await database.transaction(account, "ann")
-    assert await database.transaction(accounts.bump_epoch, made.id, now=NOW + 9)
-    after = await database.read(accounts.get, made.id)
-    assert after is not None
-    assert (after.epoch, after.updated_at, after.is_enabled) == (made.epoch + 1, NOW + 9, True)
 
 
 async def test_a_deleted_account_takes_its_rights_and_secrets_along(database: Database) -> None:
