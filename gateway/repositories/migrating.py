@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 _AT_ONCE: Final = 4
 """Blobs that one push of a manifest waits for at a time."""
+_MOST: Final = 1000
+"""What one push may have fetched: a manifest of 4 MiB could name 40,000 things, each a question to the upstream."""
 
 
 class MigratingRepository:
@@ -160,6 +162,8 @@ class MigratingRepository:
         children = push.manifest.children
         # Not a mere look: the rows that are found are held, as at a push.
         missing, absent = await self._means.database.transaction(self._missing, image, needed, children)
+        if len(missing) + len(absent) > _MOST:
+            return  # and the manifest is refused for want of them
         for digest in absent:
             if await self._may_come(image, str(digest)):
                 await self._pulling.bring(image, digest)

@@ -198,6 +198,17 @@ async def test_what_nobody_has_is_refused_as_ever(
     assert await push_image(through, record, "v1") == await through.digest(record, "app", "v1")
 
 
+async def test_a_push_asks_for_so_much_only(
+    through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord
+) -> None:
+    """A manifest that names more than anybody's image does not make a storm of questions: it is refused as it is."""
+    layers = [b"%d" % number for number in range(1001)]
+
+    await refused(Code.MANIFEST_BLOB_UNKNOWN, push(through, record, image_manifest(b"{}", *layers), "v1"))
+
+    assert asked(upstream) == []
+
+
 async def test_referrers_of_both(through: Mirror, upstream: ScriptedUpstream, record: RepositoryRecord) -> None:
     """Signatures that were pushed here and those of the old registry are one list; deleted ones are not in it."""
     image = upstream.shelf.image("app", "v1", LAYER)
