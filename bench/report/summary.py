@@ -39,8 +39,6 @@ class Line:
     wall: Spread | None
     client_cpu: Spread | None
     rss: Spread | None
-    first_byte_p50: Spread | None
-    first_byte_p99: Spread | None
     whole_p50: Spread | None
     whole_p99: Spread | None
     errors: int
@@ -126,8 +124,6 @@ def _line(report: Report, case: str, contender: str, names: Sequence[str]) -> Li
         wall=spread(figures.WALL),
         client_cpu=spread(figures.CLIENT_CPU),
         rss=spread(figures.RSS),
-        first_byte_p50=spread("first_byte.p50_ms"),
-        first_byte_p99=spread("first_byte.p99_ms"),
         whole_p50=spread("whole.p50_ms"),
         whole_p99=spread("whole.p99_ms"),
         errors=figures.errors(report, case, contender),

@@ -41,10 +41,6 @@ class Caller:
         """Whether the account itself may read there, whatever door its registry token names."""
         return Action.PULL in own_rights(tx, self.principal, repository)
 
-    def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
-        """Whether the account itself may write there."""
-        return Action.PUSH in own_rights(tx, self.principal, repository)
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -47,10 +47,6 @@ class Caller(Protocol):
         """Whether the caller may read all of that repository, in this snapshot."""
         ...
 
-    def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
-        """Whether the caller may write to that repository, in this snapshot."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class FoundManifest:

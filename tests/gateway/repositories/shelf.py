@@ -24,18 +24,13 @@ PUSHER = 1
 
 @dataclass(frozen=True)
 class Holder:
-    """A caller who may read and write the repositories with these ids, and no other."""
+    """A caller who may read the repositories with these ids, and no other."""
 
     reads: frozenset[int] = frozenset()
-    writes: frozenset[int] = frozenset()
 
     def may_pull(self, tx: Transaction, repository: RepositoryRecord) -> bool:
         """See `contract.Caller`."""
         return repository.id in self.reads
-
-    def may_push(self, tx: Transaction, repository: RepositoryRecord) -> bool:
-        """See `contract.Caller`."""
-        return repository.id in self.writes
 
 
 NOBODY = Holder()
