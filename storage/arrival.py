@@ -98,6 +98,10 @@ class Arrival:
         self._counts = counts
         self._linked: set[str] = set()
 
+    def is_for(self, repository_id: int) -> bool:
+        """Whether it arrives for that repository."""
+        return self._repository.id == repository_id
+
     # --- before the first byte --------------------------------------------------------------------------------------
 
     async def claim(self, entry: Entry) -> GrowingFile | None:

@@ -10,7 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from weakref import WeakValueDictionary
+
+import trio
 
 from storage.arrival import Arrival, Counts
 from storage.arrivals_files import ArrivalsDirectory, is_after_boot, machine_id, note_boot
@@ -30,7 +33,10 @@ from storage.metadata import clock as clocks
 from storage.metadata import leases
 from storage.records import RepositoryRecord
 
-_LEASES = "arrival/"
+MOST: Final = 128
+"""Fetches for one repository at once; who wants more blobs waits. A fetch goes on when its reader leaves and holds a
+file: without a bound, whoever may pull could have the process open files until it takes no connection any more."""
+_LEASES: Final = "arrival/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,7 @@ class Arrivals:
         `__cause__`; or `Unavailable`. Leaving never stops the fetch. ValueError for a span outside of the blob.
         """
         check_span(span, size_bytes=size_bytes)
-        arrival = self._arrival(place, digest, size_bytes)
+        arrival = await self._admitted(place, digest, size_bytes)
         async with self._join(arrival, place, source) as intake:
             await intake.begun()
             has_nothing = intake.is_homeless and not intake.released_bytes
@@ -173,11 +179,23 @@ class Arrivals:
         Raises what `open` raises, and what kept it from being stored: `StorageFull` or `Unavailable`. Cancelling stops
         the waiting only.
         """
-        arrival = self._arrival(place, digest, size_bytes)
+        arrival = await self._admitted(place, digest, size_bytes)
         async with self._join(arrival, place, source) as intake:
             await intake.wait_ended()
         if not await arrival.link_rest():
             raise _not_stored(arrival, source)
+
+    async def _admitted(self, place: Place, digest: Digest, size_bytes: int) -> Arrival:
+        """The arrival, as soon as it is one of those that may be fetched; no await between that and its use."""
+        repository_id = place.repository.id
+        await trio.lowlevel.checkpoint()
+        while True:
+            arrival = self._arrival(place, digest, size_bytes)
+            if self._intakes.find(arrival, arrival.entry.key) is not None:
+                return arrival
+            if self._intakes.count(lambda area: isinstance(area, Arrival) and area.is_for(repository_id)) < MOST:
+                return arrival
+            await self._intakes.wait_for_an_end()
 
     def _arrival(self, place: Place, digest: Digest, size_bytes: int) -> Arrival:
         """The arrival of that blob in that repository. Sizes are claims too: another size is another arrival."""

@@ -392,6 +392,14 @@ class Intakes:
         while self._running:
             await self._ended.park()
 
+    def count(self, is_meant: Callable[[Area], bool]) -> int:
+        """How many run whose areas are meant."""
+        return sum(is_meant(area) for area, _ in self._flying)
+
+    async def wait_for_an_end(self) -> None:
+        """Wait until any of them has ended, and let go of what it held."""
+        await self._ended.park()
+
     def find(self, area: Area, key: str) -> Intake | None:
         """The intake of this process for a key, if there is one."""
         return self._flying.get((area, key))

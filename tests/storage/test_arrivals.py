@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from storage import BlobUnknown, Damaged, Digest, Span, StorageError, Unavailable
+from storage import arrivals as arrivals_module
 from storage import intake as intake_module
 from storage.arrivals_files import ArrivalsDirectory
 from storage.blobstore import CHUNK_BYTES
@@ -128,6 +130,35 @@ async def test_a_wrong_size_is_not_served_from_the_right_blob(docked: Dock) -> N
 
     with pytest.raises(Damaged):
         await docked.pull(short, "other", digest=Digest.of(CONTENT))
+
+
+async def test_only_so_many_at_once(docked: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves at once does not make the process open files without end; who waits gets the blob in turn."""
+    monkeypatch.setattr(arrivals_module, "MOST", 2)
+    go_on, pulled = trio.Event(), 0
+
+    async def stall(_position: int) -> None:
+        await go_on.wait()
+
+    blobs = [Upstream(CONTENT[number:], before_chunk=stall) for number in range(6)]
+
+    async def pull(upstream: Upstream) -> None:
+        nonlocal pulled
+        assert await docked.pull(upstream) == upstream.content
+        pulled += 1
+
+    for upstream in blobs:
+        with trio.move_on_after(0.05):
+            await pull(upstream)
+    assert len(docked.files()) == docked.intakes.statistics().intakes == 2
+    async with trio.open_nursery() as nursery:
+        for upstream in blobs:
+            nursery.start_soon(pull, upstream)
+        await trio.testing.wait_all_tasks_blocked()
+        assert docked.intakes.statistics().intakes == 2
+        go_on.set()
+    assert pulled == len(blobs)
+    assert [len(upstream.opened) for upstream in blobs] == [1] * len(blobs)
 
 
 async def test_connection_that_breaks(docked: Dock) -> None:
