@@ -85,7 +85,7 @@ class UpstreamFields(Body):
         None, description="Of an index that is pulled, these platforms are fetched ahead."
     )
     ca: Annotated[str, AfterValidator(rules.ca_pem)] | None = Field(
-        None, description="PEM of the authorities that the upstream's certificate must come from."
+        None, description="PEM of authorities that are believed for the upstream, besides those of the system."
     )
     private_networks: Annotated[list[Network], Field(max_length=rules.MAX_NETWORKS)] | None = Field(
         None, description="Loopback, link-local and private addresses that may be dialled all the same. For admins."

@@ -86,7 +86,7 @@ def platform(text: str) -> str:
 
 
 def ca_pem(text: str) -> str:
-    """Certificates of authorities, PEM: the only ones that are believed for this upstream."""
+    """Certificates of authorities, PEM, which are believed for this upstream besides those of the system."""
     if len(text) > MAX_PEM_CHARS:
         raise ValueError(f"use at most {MAX_PEM_CHARS} characters")
     if "PRIVATE KEY" in text:
