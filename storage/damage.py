@@ -3,7 +3,7 @@
 Whoever finds it looks a second time before anything is changed: one wrong bit on the way here must not cost a good
 object. What is wrong twice is marked, so that nobody reads it and the next push of the digest heals the row, and put
 aside in the store's quarantine. In this order: a crash between the two leaves a marked row whose bytes lie where they
-did, which `sluice fsck` puts aside.
+did, which `sluice fsck` puts aside. `judge` is what everybody looks at stored bytes with, an operator's tools too.
 """
 
 import time

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 import sqlalchemy as sa
 
-from storage.database_failures import translated
+from storage.database_failures import cause_of, translated
 from storage.database_sqlite import WRITER, Session, SqliteFile, driver_of
 from storage.database_writer import RolledBack
 
@@ -85,5 +85,5 @@ class SqliteCommitter:
             return error
         result = translated(error, self._file.path)
         if result is not error:
-            result.__cause__ = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            result.__cause__ = cause_of(error)
         return result

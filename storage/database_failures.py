@@ -37,14 +37,19 @@ _BROKEN: Final = "CHECK constraint failed: "
 _MISSING: Final = "NOT NULL constraint failed: "
 
 
+def cause_of(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:
+    """What to name as the cause of a translated error: not SQLAlchemy's wrapper, which carries the statement."""
+    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
+
+
 def is_locked(error: sa.exc.DBAPIError | sqlite3.Error) -> bool:
     """Whether somebody else's lock is the reason, so that waiting helps."""
-    return _code(_original(error)) in _LOCKED
+    return _code(cause_of(error)) in _LOCKED
 
 
 def translated(error: sa.exc.DBAPIError | sqlite3.Error, path: Path) -> Exception:
     """What to raise instead of `error`; the database is the file `path`. Gives `error` itself if it is our bug."""
-    original = _original(error)
+    original = cause_of(error)
     if isinstance(original, sqlite3.IntegrityError):
         return _conflict(original)
     code = _code(original)
@@ -58,10 +63,6 @@ def translated(error: sa.exc.DBAPIError | sqlite3.Error, path: Path) -> Exceptio
     if "closed database" in text:
         return Unavailable(f"the database {path.name} is closed")
     return error
-
-
-def _original(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:
-    return error.orig if isinstance(error, sa.exc.DBAPIError) else error
 
 
 def _code(original: BaseException | None) -> int:

@@ -20,7 +20,7 @@ from typing import Final, Self, TypeVar, cast
 import sqlalchemy as sa
 import trio
 
-from storage.database_failures import is_locked, translated
+from storage.database_failures import cause_of, is_locked, translated
 from storage.errors import Conflict, StorageFull, Unavailable
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ class Session:
             finally:
                 driver_of(connection).rollback()
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise self.failure(error) from _cause(error)
+            raise self.failure(error) from cause_of(error)
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction of its own and commit it; everything is undone if either fails."""
@@ -167,7 +167,7 @@ class Session:
                 driver_of(connection).rollback()
                 raise
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise self.failure(error) from _cause(error)
+            raise self.failure(error) from cause_of(error)
         return result
 
     def begin(self) -> sa.Connection:
@@ -206,7 +206,7 @@ class Session:
             self._connection = self._file.connect(self._role)
             (mode,) = driver_of(self._connection).execute("PRAGMA journal_mode=WAL").fetchone()
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
-            raise self.failure(error) from _cause(error)
+            raise self.failure(error) from cause_of(error)
         if mode != "wal":
             raise Unavailable(f"the database {self._file.path.name} must lie on a local disk: it cannot use a log")
 
@@ -296,8 +296,3 @@ def require_references(connection: sa.Connection) -> None:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
-
-
-def _cause(error: sa.exc.DBAPIError | sqlite3.Error) -> BaseException | None:
-    # Not SQLAlchemy's wrapper: it carries the statement.
-    return error.orig if isinstance(error, sa.exc.DBAPIError) else error

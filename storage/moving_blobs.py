@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from storage.blobstore import BlobStore, Span, Staging, StoredObject
+from storage.damage import judge
 from storage.database import Database, Transaction
 from storage.digest import Digest, Hasher
 from storage.errors import BlobUnknown, Busy, Damaged, StorageError, Unavailable, UploadUnknown
@@ -244,7 +245,7 @@ class BlobMover:
         try:
             if (await store.stat(stored.key)).size_bytes != stored.size_bytes:
                 return False
-            return not self._reread or await _digest(store, stored) == stored.digest
+            return not self._reread or await judge(store, stored) is None
         except (BlobUnknown, Damaged):
             return False
 
@@ -304,14 +305,6 @@ def _put_on_record(
     garbage.mark_verified(tx, [found], now=now)
     if is_new:
         moving.take_id(tx, blob_id, old_id)
-
-
-async def _digest(store: BlobStore, stored: StoredObject) -> Digest:
-    hasher = Hasher()
-    async with store.open(stored, Span(0, stored.size_bytes)) as reader:
-        async for chunk in reader.chunks():
-            hasher.update(chunk)
-    return hasher.digest()
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from storage.blobstore import Span, StoredObject
+from storage.blobstore import StoredObject
 from storage.content import Content
+from storage.damage import judge
 from storage.database import Database, Transaction
-from storage.digest import Digest, Hasher
+from storage.digest import Digest
 from storage.errors import BlobUnknown, Damaged
 from storage.metadata import blobs, moving
 from storage.records import BlobRecord
@@ -130,16 +131,13 @@ class Rebuild:
             return "its size cannot be told"
         if not self._verify:
             return None
-        hasher = Hasher()
         try:
-            whole = Span(0, stored.size_bytes)
-            async with self._content.store(storage_id).open(stored, whole) as reader:
-                async for chunk in reader.chunks():
-                    hasher.update(chunk)
-                    self.totals.read_bytes += len(chunk)
-        except (BlobUnknown, Damaged) as error:
+            return await judge(self._content.store(storage_id), stored, pace=self._count)
+        except BlobUnknown as error:
             return str(error)
-        return None if hasher.digest() == stored.digest else f"its bytes have digest {hasher.digest()}"
+
+    async def _count(self, size_bytes: int) -> None:
+        self.totals.read_bytes += size_bytes
 
     def _tell(self, storage_id: int, stored: StoredObject, detail: str) -> None:
         self.totals.unusable_objects += 1
