@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gateway.access.accounts import DEFAULT_LIFETIME_S, MintedSecret
 from gateway.access.actions import Action
+from gateway.access.named_limits import project_names, repository_names
 from gateway.access.principal import Limits, Principal
 from gateway.access.rights import rights
 from gateway.api.errors import Problem, Refused
@@ -42,8 +43,8 @@ class SecretView(View):
             id=record.id,
             label=record.label,
             actions=None if limits.actions is None else sorted(limits.actions),
-            repositories=_repository_names(tx, limits),
-            projects=_project_names(tx, limits),
+            repositories=repository_names(tx, limits),
+            projects=project_names(tx, limits),
             created_at=moment(record.created_at),
             expires_at=moment_or_none(record.expires_at),
             last_used_at=moment_or_none(record.last_used_at),
@@ -92,17 +93,3 @@ def limits_of(tx: Transaction, principal: Principal, body: Narrowing) -> Limits:
         repository_ids=None if body.repositories is None else frozenset(repository_ids),
         project_ids=None if body.projects is None else frozenset(project_ids),
     )
-
-
-def _repository_names(tx: Transaction, limits: Limits) -> list[str] | None:
-    if limits.repository_ids is None:
-        return None
-    found = (repositories.get(tx, each) for each in limits.repository_ids)
-    return sorted(each.full_name for each in found if each is not None)
-
-
-def _project_names(tx: Transaction, limits: Limits) -> list[str] | None:
-    if limits.project_ids is None:
-        return None
-    found = (projects.get(tx, each) for each in limits.project_ids)
-    return sorted(each.name for each in found if each is not None)

@@ -8,13 +8,14 @@ import click
 
 from gateway.access.accounts import MintedSecret
 from gateway.access.actions import Action
+from gateway.access.named_limits import project_names, repository_names
 from gateway.access.principal import Limits
 from gateway.access.secrets import SecretKind
 from gateway.cli.options import FULL_NAME, SEGMENT
 from gateway.cli.output import Listing, Row, moment
 from gateway.cli.session import Session
 from storage import CredentialRecord, Transaction
-from storage.metadata import credentials, projects, repositories
+from storage.metadata import credentials
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -95,23 +96,9 @@ def _row(tx: Transaction, record: CredentialRecord) -> Row:
         "id": record.id,
         "label": record.label,
         "actions": None if limits.actions is None else sorted(limits.actions),
-        "repositories": _repository_names(tx, limits),
-        "projects": _project_names(tx, limits),
+        "repositories": repository_names(tx, limits),
+        "projects": project_names(tx, limits),
         "created_at": moment(record.created_at),
         "expires_at": moment(record.expires_at),
         "last_used_at": moment(record.last_used_at),
     }
-
-
-def _repository_names(tx: Transaction, limits: Limits) -> list[str] | None:
-    if limits.repository_ids is None:
-        return None
-    found = (repositories.get(tx, each) for each in limits.repository_ids)
-    return sorted(each.full_name for each in found if each is not None)
-
-
-def _project_names(tx: Transaction, limits: Limits) -> list[str] | None:
-    if limits.project_ids is None:
-        return None
-    found = (projects.get(tx, each) for each in limits.project_ids)
-    return sorted(each.name for each in found if each is not None)
