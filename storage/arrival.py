@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from os import pread
 from typing import Final
 
 import trio
@@ -30,6 +29,7 @@ from storage.database import Database, Transaction
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.durable import failures_of
 from storage.errors import StorageError, Unavailable
+from storage.file_hashing import hash_turn
 from storage.hotset_files import Entry, GrowingFile
 from storage.intake import Intakes
 from storage.leasing import Lease
@@ -48,8 +48,6 @@ _PAUSES_S: Final = (0.5, 2.0, 8.0)
 _TOUCH_S: Final = 10.0
 """Between two signs of life; followers wait for more than four of them (`storage.intake`)."""
 _DROP_DEADLINE_S: Final = 5.0
-_READ_BYTES: Final = 1024 * 1024
-_HASH_TURN: Final = 16
 
 
 @dataclass(slots=True)
@@ -229,8 +227,13 @@ class Arrival:
             return self.entry.digest
         hasher = Hasher()
         while hasher.size_bytes < self.entry.size_bytes:
-            await self.pool.run(_hash_turn, growing, hasher)
+            await self.pool.run(self._hash_turn, growing, hasher)
         return hasher.digest()
+
+    def _hash_turn(self, growing: GrowingFile, hasher: Hasher) -> None:
+        with failures_of("growing file"):
+            if not hash_turn(growing.descriptor, hasher, self.entry.size_bytes):
+                raise Unavailable("a growing file became shorter")
 
     async def link_rest(self) -> bool:
         """Link it for those who asked and have no link yet, if this repository has it by now; False if it has not."""
@@ -268,16 +271,3 @@ async def _attend(scope: trio.CancelScope, growing: GrowingFile, lease: Lease | 
 def _of_no_other(_tx: Transaction, _repository: RepositoryRecord) -> bool:
     """An arrival speaks for its own repository only."""
     return False
-
-
-def _hash_turn(growing: GrowingFile, hasher: Hasher) -> None:
-    with failures_of("growing file"):
-        for _ in range(_HASH_TURN):
-            chunk = pread(growing.descriptor, _READ_BYTES, hasher.size_bytes)
-            if not chunk:
-                break
-            hasher.update(chunk)
-        else:
-            return
-    if hasher.size_bytes < growing.name.size_bytes:
-        raise Unavailable("a growing file became shorter")

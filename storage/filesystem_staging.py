@@ -24,13 +24,11 @@ from storage.blobstore import BlockingWriter, StoredObject
 from storage.blocking import Pool
 from storage.digest import CANONICAL, Digest, Hasher
 from storage.errors import Busy, Damaged, UploadUnknown
+from storage.file_hashing import hash_turn
 from storage.filesystem_layout import Layout
 from storage.filesystem_publish import Publication, copy, open_partial, published_key, remove_staging
 from storage.filesystem_reading import CLOSE_DEADLINE_S, close_descriptor
 
-# Bytes hashed in one turn of a thread: about 10 ms, so that others get the thread and cancelling is quick.
-_HASH_TURN_BYTES: Final = 16 * 1024 * 1024
-_READ_BYTES: Final = 1024 * 1024
 # How often the path may turn out to name another file than the one that was locked; a guess, once was never exceeded.
 _LOCK_ATTEMPTS: Final = 16
 
@@ -169,13 +167,9 @@ class FilesystemStaging:
             await self._pool.run(self._hash_turn, hasher)
 
     def _hash_turn(self, hasher: Hasher) -> None:
-        end = min(hasher.size_bytes + _HASH_TURN_BYTES, self._offset)
         with durable.failures_of(self._what):
-            while hasher.size_bytes < end:
-                chunk = os.pread(self._descriptor, min(_READ_BYTES, end - hasher.size_bytes), hasher.size_bytes)
-                if not chunk:
-                    raise Damaged(f"{self._what} ends after {hasher.size_bytes} bytes, {self._offset} were written")
-                hasher.update(chunk)
+            if not hash_turn(self._descriptor, hasher, self._offset):
+                raise Damaged(f"{self._what} ends after {hasher.size_bytes} bytes, {self._offset} were written")
 
     async def truncate(self, size_bytes: int) -> None:
         """See `blobstore.Staging.truncate`; ValueError beyond the offset."""

@@ -4,9 +4,8 @@ As spans of the growing file where the caller can send such, so that they never 
 iterators own nothing, so leaving one half-way is fine; what a reader holds is let go by `FollowingReader.close`.
 """
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Self
+from typing import Self
 
 import trio
 
@@ -15,12 +14,10 @@ from storage.blobstore import OpenFile, Span
 from storage.blocking import Pool
 from storage.digest import Digest, Hasher
 from storage.errors import Damaged, StorageError, Unavailable
+from storage.file_hashing import hash_turn
 from storage.filesystem_reading import Chunks, PageCache, PlainBytes
 from storage.intake import Intake, Intakes, foreign
 from storage.intake_source import Source, deliver
-
-_HASH_TURN_BYTES: Final = 16 * 1024 * 1024
-_READ_BYTES: Final = 1024 * 1024
 
 
 class FollowingReader:
@@ -111,13 +108,9 @@ class FollowingReader:
         return hasher
 
     def _hash_turn(self, hasher: Hasher, position: int) -> None:
-        stop = min(position, hasher.size_bytes + _HASH_TURN_BYTES)
         with durable.failures_of(self._intake.source.name):
-            while (start := hasher.size_bytes) < stop:
-                chunk = os.pread(self._intake.descriptor, min(_READ_BYTES, stop - start), start)
-                if not chunk:
-                    raise Unavailable(f"{self._intake.source.name}: the local file became shorter")
-                hasher.update(chunk)
+            if not hash_turn(self._intake.descriptor, hasher, position):
+                raise Unavailable(f"{self._intake.source.name}: the local file became shorter")
 
 
 class _Pieces:
