@@ -92,12 +92,9 @@ class Connection:
         self._turn = 0
 
     @classmethod
-    async def open(cls, endpoint: Endpoint, *, receive_buffer_bytes: int | None = None) -> Self:
-        """Connect, with TLS if the endpoint has a certificate. Raises OSError.
-
-        `receive_buffer_bytes` bounds what the kernel takes in for a slow reader.
-        """
-        sock = await _connect(endpoint, receive_buffer_bytes)
+    async def open(cls, endpoint: Endpoint) -> Self:
+        """Connect, with TLS if the endpoint has a certificate. Raises OSError."""
+        sock = await _connect(endpoint)
         connection = cls(endpoint, sock)
         if endpoint.certificate is not None:
             try:
@@ -343,13 +340,11 @@ class _Taker:
             self._hasher.update(data)
 
 
-async def _connect(endpoint: Endpoint, receive_buffer_bytes: int | None) -> socket.socket:
+async def _connect(endpoint: Endpoint) -> socket.socket:
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if receive_buffer_bytes is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         if sock.connect_ex((endpoint.host, endpoint.port)):
             await trio.lowlevel.wait_writable(sock)
             raise_for_socket(sock)

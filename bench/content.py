@@ -23,6 +23,7 @@ OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
+_ARCHITECTURES: Final = ("amd64", "arm64", "ppc64le", "s390x")
 CHUNK_BYTES: Final = MIB
 
 
@@ -98,12 +99,12 @@ class Image:
         return (self.config, *self.layers)
 
 
-def image(seed: str, *layers: Layer, architecture: str = "amd64") -> Image:
+def image(seed: str, *layers: Layer) -> Image:
     """An OCI image of these layers; `seed` makes it differ from another of the same layers."""
     config = _document(
         OCI_CONFIG,
         {
-            "architecture": architecture,
+            "architecture": "amd64",
             "os": "linux",
             "config": {"Labels": {"seed": seed}},
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
@@ -118,11 +119,11 @@ def image(seed: str, *layers: Layer, architecture: str = "amd64") -> Image:
     return Image(config, layers, _document(OCI_MANIFEST, manifest))
 
 
-def index(*images: Image, architectures: tuple[str, ...] = ("amd64", "arm64", "ppc64le", "s390x")) -> Document:
-    """A multi-arch index over up to as many images as there are architectures."""
+def index(*images: Image) -> Document:
+    """A multi-arch index over up to as many images as `_ARCHITECTURES`."""
     entries = [
         {**_descriptor(each.manifest), "platform": {"architecture": architecture, "os": "linux"}}
-        for each, architecture in zip(images, architectures, strict=False)
+        for each, architecture in zip(images, _ARCHITECTURES, strict=False)
     ]
     return _document(OCI_INDEX, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
