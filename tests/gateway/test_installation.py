@@ -93,7 +93,7 @@ async def test_replicas_that_start_at_once_make_one_installation(tmp_path: Path,
         token = (await one.tokens.grant(await one.authenticator.basic("admin", made.password), (), offline=False)).token
         assert (await other.authenticator.bearer(token)).account is not None
     stranger = settings[2].model_copy(update={"access": Settings().access})
-    with pytest.raises(ValueError, match=r"give every replica the same, in access\.secret_key"):
+    with pytest.raises(Unavailable, match=r"give every replica the same, in access\.secret_key"):
         await prepare(stranger, password=None)
 
 

@@ -1,5 +1,6 @@
 """What every contender promises: it starts, holds content, asks for tokens if it says so, and leaves nothing behind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from bench.contenders.contender import Contender, Server, Setting, Start, Trait
 from bench.contenders.setup import Answer, ask
 from bench.content import KIB, OCI_MANIFEST, Image, Layer, image
 from bench.processes import Cores
+from tests.servers.processes import wait_until
 
 pytestmark = pytest.mark.slow
 
+WRITTEN_S = 30.0
+"""A proxy may write a blob after it has sent it."""
 FREE = Cores(frozenset(), frozenset())
 APART = {Trait.MANY_CORES, Trait.BUCKET}  # those on buckets: test_on_bucket.py
 CONTENDERS = {each.name: each for each in all_contenders() if not APART & each.traits}
@@ -24,6 +28,11 @@ def contender(request: pytest.FixtureRequest) -> Contender:
     if why := chosen.missing():
         pytest.skip(why)
     return chosen
+
+
+def sizes_of(files: Sequence[Path]) -> list[int]:
+    """Of those that are there."""
+    return [path.stat().st_size for path in files if path.exists()]
 
 
 def get(server: Server, path: str, *, method: str = "GET", authorization: str | None = None) -> Answer:
@@ -68,7 +77,7 @@ def test_it_serves_what_was_put(contender: Contender, tmp_path: Path, *, tls: bo
         if Trait.TOKENS in contender.traits:
             assert get(server, f"/v2/{name}/manifests/latest").status == 401
         assert server.endpoint.url.startswith("https://127.0.0.1:" if tls else "http://127.0.0.1:")
-        assert [path.stat().st_size for path in server.files_of(layer)] == [layer.size_bytes]
+        assert wait_until(lambda: sizes_of(server.files_of(layer)) == [layer.size_bytes], WRITTEN_S)
         assert any(letter.isdigit() for letter in server.version)
     finally:
         server.stop()
