@@ -88,6 +88,28 @@ def test_sync(skopeo: Skopeo, registry: Registry) -> None:
         assert registry.stored(arrived, tag).images == [arrival(image)]
 
 
+def test_a_sync_sends_what_is_nowhere_here(skopeo: Skopeo, registry: Registry) -> None:
+    """Into the same place again, and into a repository that has none of it: no byte of a blob travels."""
+    source = registry.new_name()
+    for tag in ("1.0", "1.1"):
+        skopeo.push(make_image(layers=3), registry.reference(source, tag))
+    folder = skopeo.new_folder()
+    skopeo.run(
+        *("sync", "--src-tls-verify=false", "--src", "docker", "--dest", "dir"), f"{registry.address}/{source}", folder
+    )
+
+    for target in (registry.first, registry.second):
+        with registry.watch() as seen:
+            skopeo.run(
+                *("sync", "--dest-tls-verify=false", "--src", "dir", "--dest", "docker"),
+                folder,
+                f"{registry.address}/{target}",
+            )
+
+        assert [str(each) for each in seen if is_upload(each)] == []
+        assert registry.tags(f"{target}/{source.rpartition('/')[2]}") == ["1.0", "1.1"]
+
+
 def test_delete(skopeo: Skopeo, registry: Registry) -> None:
     """Delete removes the image and all its tags, asks for every right by a star, and what is left still pulls."""
     name = registry.new_name()
