@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from bench.content import Blob, Image, Layer, image
+from bench.drivers.relay import relay
 from bench.load import Load
 
 _VERSION: Final = "Directory Transport Version: 1.1\n"
@@ -35,18 +36,22 @@ async def drive(
     """Sync `images` images of `tags` tags each below `prefix`, with this Authorization header (Basic or Bearer).
 
     Tags of an image share three of their four layers. One request is counted per tag, and the bytes of each blob once
-    per image. `skopeo_cpu_s` is what skopeo took on the load's side. A status other than 0 is one error.
+    per image. `sent_requests` and `sent_bytes` are what skopeo really sent, heads included, counted between the two;
+    `skopeo_cpu_s` is what it took on the load's side. A status other than 0 is one error.
     """
     with tempfile.TemporaryDirectory(prefix="sluice-bench-sync-") as directory:
         source = Path(directory) / "source"
         moved_bytes = sum(_write(source, number, tags, layer_bytes) for number in range(images))
         command = [program, "--insecure-policy", "sync", "--src", "dir", "--dest", "docker", "--dest-tls-verify=false"]
-        command += _login(Path(directory), load.endpoint.address, authorization)
-        command += [str(source), f"{load.endpoint.address}/{prefix}"]
-        await load.ready()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = await trio.run_process(command, check=False, capture_stdout=True, stderr=subprocess.STDOUT)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        async with relay(load.endpoint) as between:
+            command += _login(Path(directory), between.address, authorization)
+            command += [str(source), f"{between.address}/{prefix}"]
+            await load.ready()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = await trio.run_process(command, check=False, capture_stdout=True, stderr=subprocess.STDOUT)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        load.extra["sent_requests"] = between.requests
+        load.extra["sent_bytes"] = between.sent_bytes
         load.extra["skopeo_cpu_s"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         if done.returncode == 0:
             load.answered(images * tags, moved_bytes)

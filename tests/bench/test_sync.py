@@ -48,6 +48,8 @@ def test_all_tags_arrive(tmp_path: Path, skopeo: str) -> None:
         )
         assert (outcome.requests, outcome.errors) == (2, 0), outcome.complaints
         assert outcome.extra["skopeo_cpu_s"] > 0
+        assert outcome.extra["sent_requests"] > 4
+        assert outcome.extra["sent_bytes"] > 1000
         headers = {"Authorization": login or ""}
         for tag in ("v0", "v1"):
             assert ask(server.endpoint, "GET", f"/v2/{prefix}/sync-0/manifests/{tag}", headers=headers).status == 200
@@ -67,6 +69,14 @@ def test_a_refusal_is_an_error(tmp_path: Path, skopeo: str) -> None:
         assert "status 1" in outcome.complaints[0]
     finally:
         server.stop()
+
+
+def test_a_filled_registry_is_sent_no_blobs(tmp_path: Path) -> None:
+    """The second run asks for everything and sends heads and manifests."""
+    report = run(Plan([Sync(2, 2), Sync(2, 2, "again", is_filled=True)], [Sluice()], 1, tmp_path), lambda _: None)
+    first, again = report.measurements
+    assert (first.errors, again.errors) == (0, 0)
+    assert again.extra["sent_bytes"] < first.extra["sent_bytes"] / 4
 
 
 def test_both_registries_are_filled(tmp_path: Path) -> None:
