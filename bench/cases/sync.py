@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from bench.cases.case import Case, Outcome, Scale, Stand
 from bench.contenders.contender import ContenderFailed, Setting, Trait
+from bench.contenders.ports import free_port
 from bench.content import KIB, Layer
 from bench.drivers.sync import image_name
 from bench.jobs import Job
@@ -54,13 +55,14 @@ class Sync:
 
     def measure(self, stand: Stand) -> Outcome:
         """One run of skopeo, after one that fills the registry if it shall be filled."""
+        port = free_port()  # one for both: skopeo remembers registries by their address
         if self.is_filled:
-            filling = self._run(stand)
+            filling = self._run(stand, port)
             if filling.errors:
                 return filling
-        return self._run(stand)
+        return self._run(stand, port)
 
-    def _run(self, stand: Stand) -> Outcome:
+    def _run(self, stand: Stand, port: int) -> Outcome:
         server = stand.server
         if Trait.OURS in stand.contender.traits:
             authorization: str | None = cast("SluiceServer", server).basic()  # what the trait says
@@ -74,6 +76,7 @@ class Sync:
             "layer_bytes": _LAYER_BYTES,
             "prefix": server.name("x").rpartition("/")[0],
             "authorization": authorization,
+            "port": port,
         }
         return stand.drive(Job("bench.drivers.sync", server.endpoint, arguments))
 

@@ -49,9 +49,9 @@ class Count:
 
 
 @asynccontextmanager
-async def relay(endpoint: Endpoint) -> AsyncIterator[Relay]:
-    """Relay connections to a plain endpoint for as long as the context lasts."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+async def relay(endpoint: Endpoint, *, port: int = 0) -> AsyncIterator[Relay]:
+    """Relay connections to a plain endpoint for as long as the context lasts. `port` 0: any."""
+    (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
     made = Relay(listener.socket.getsockname()[1])
 
     async def serve(client: trio.SocketStream) -> None:

@@ -32,18 +32,20 @@ async def drive(
     layer_bytes: int,
     prefix: str,
     authorization: str | None,
+    port: int = 0,
 ) -> None:
     """Sync `images` images of `tags` tags each below `prefix`, with this Authorization header (Basic or Bearer).
 
     Tags of an image share three of their four layers. One request is counted per tag, and the bytes of each blob once
-    per image. `sent_requests` and `sent_bytes` are what skopeo really sent, heads included, counted between the two;
-    `skopeo_cpu_s` is what it took on the load's side. A status other than 0 is one error.
+    per image. `sent_requests` and `sent_bytes` are what skopeo really sent, heads included, counted between the two at
+    `port`: skopeo remembers what it knows of a registry by its address. `skopeo_cpu_s` is what it took on the load's
+    side. A status other than 0 is one error.
     """
     with tempfile.TemporaryDirectory(prefix="sluice-bench-sync-") as directory:
         source = Path(directory) / "source"
         moved_bytes = sum(_write(source, number, tags, layer_bytes) for number in range(images))
         command = [program, "--insecure-policy", "sync", "--src", "dir", "--dest", "docker", "--dest-tls-verify=false"]
-        async with relay(load.endpoint) as between:
+        async with relay(load.endpoint, port=port) as between:
             command += _login(Path(directory), between.address, authorization)
             command += [str(source), f"{between.address}/{prefix}"]
             await load.ready()
