@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, Self
 
+from gateway.upstream.settings import NewerSettings
+
 VIRTUAL: Final = "virtual"
 """The key of these settings within a repository's."""
 
@@ -22,12 +24,12 @@ class VirtualSettings:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """From the JSON object; ValueError for anything not understood."""
+        """From the JSON object; `NewerSettings` for anything not understood."""
         if document.keys() - {"on_member_failure"}:
-            raise ValueError("settings of a virtual repository that this version does not know")
+            raise NewerSettings("settings of a virtual repository that this version does not know")
         wanted = document.get("on_member_failure", "stop")
         if wanted not in ("stop", "skip"):
-            raise ValueError(f"on_member_failure is stop or skip, not {wanted!r}")
+            raise NewerSettings(f"on_member_failure is stop or skip, not {wanted!r}")
         return cls(wanted)
 
     def to_json(self) -> dict[str, Any]:
@@ -37,5 +39,5 @@ class VirtualSettings:
 
 @lru_cache(maxsize=4096)
 def virtual_of(settings: str) -> VirtualSettings:
-    """The part of a repository's settings (the row's JSON text); defaults where it has none. ValueError as above."""
+    """The part of a repository's settings (the row's JSON text); defaults where it has none. `NewerSettings` too."""
     return VirtualSettings.of(json.loads(settings).get(VIRTUAL, {}))

@@ -10,8 +10,17 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any, Final, Literal, Self
 
+from storage import Unavailable
+
 UPSTREAM: Final = "upstream"
 """The key of these settings within a repository's."""
+
+
+class NewerSettings(Unavailable, ValueError):
+    """A newer version of this program wrote them: nothing is guessed, clients may ask another replica, or again later.
+
+    Retrying helps once this replica has been upgraded, too.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +76,14 @@ class UpstreamSettings:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `to_json` wrote; ValueError for anything not understood."""
+        """What `to_json` wrote; `NewerSettings` for anything not understood."""
         return cls.of(json.loads(text))
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
         """From the JSON object."""
         if unknown := document.keys() - {each.name for each in fields(cls)}:
-            raise ValueError(f"settings of an upstream that this version does not know: {sorted(unknown)}")
+            raise NewerSettings(f"settings of an upstream that this version does not know: {sorted(unknown)}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
         }
@@ -85,11 +94,11 @@ class UpstreamSettings:
                 values["keep_by_age"] = KeepByAge(**values["keep_by_age"])
             return cls(**values)
         except TypeError as error:  # another field in one of these, or `urls` missing
-            raise ValueError(f"settings of an upstream that this version does not know: {error}") from error
+            raise NewerSettings(f"settings of an upstream that this version does not know: {error}") from error
 
 
 @lru_cache(maxsize=4096)
 def upstream_of(settings: str) -> UpstreamSettings | None:
-    """The upstream in a repository's settings (the row's JSON text); None if it has none. ValueError as above."""
+    """The upstream in a repository's settings (the row's JSON text); None if it has none. `NewerSettings` as above."""
     document = json.loads(settings).get(UPSTREAM)
     return None if document is None else UpstreamSettings.of(document)

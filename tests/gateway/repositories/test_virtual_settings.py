@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.repositories.virtual_settings import VIRTUAL, VirtualSettings, virtual_of
+from storage import Unavailable
 
 
 @pytest.mark.parametrize("settings", ["{}", '{"redirect_pulls":true}', '{"virtual":{}}'])
@@ -25,5 +26,5 @@ def test_settings_survive_their_row(chosen: str) -> None:
 @pytest.mark.parametrize("document", [{"on_member_failure": "go on"}, {"on_member_failure": None}, {"other": 1}])
 def test_what_is_not_understood_is_an_error(document: dict[str, object]) -> None:
     """A newer version wrote it: it must not be taken for the default."""
-    with pytest.raises(ValueError, match=r"on_member_failure|does not know"):
+    with pytest.raises(Unavailable, match=r"on_member_failure|does not know"):
         virtual_of(json.dumps({VIRTUAL: document}))
