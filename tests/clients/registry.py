@@ -119,6 +119,9 @@ def is_upload(exchange: Exchange) -> bool:
     return "/blobs/uploads/" in exchange.path and exchange.body_bytes > 0
 
 
-def is_mount(exchange: Exchange) -> bool:
-    """Whether the request asks for a blob of another repository."""
-    return exchange.method == "POST" and "/blobs/uploads/" in exchange.path and "mount" in exchange.query
+def is_spared(exchange: Exchange) -> bool:
+    """Whether the client hears that it need not send a blob: it is there, or was mounted from another repository."""
+    if exchange.method == "HEAD":
+        return "/blobs/" in exchange.path and exchange.status == 200
+    is_mount = exchange.method == "POST" and "/blobs/uploads/" in exchange.path and "mount" in exchange.query
+    return is_mount and exchange.status == 201

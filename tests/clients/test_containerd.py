@@ -90,7 +90,11 @@ def test_a_cut_pull_goes_on(ctr: Ctr, registry: Registry) -> None:
 
 
 def test_a_mirror_of_another_registry(ctr: Ctr, registry: Registry) -> None:
-    """As a mirror, asked with the other registry's name in the query, the gateway gives what lies under the path."""
+    """As a mirror, asked with the other registry's name in the query, the gateway gives what lies under the path.
+
+    Which is the repository that stands for that registry; for others it would be 404.
+    """
+    registry.must("PATCH", f"/api/v1/repos/{registry.first}", {"namespaces": ["registry.example"]})
     image = make_image(layers=2)
     name = f"{registry.first}/some/tool"
     ctr.push(image, registry.reference(name, "1.0"))
