@@ -4,7 +4,6 @@ Upstreams are docker-registry, which wants a login, and a second gateway. Hosts 
 clients take them without TLS, and need no name service.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,28 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.served import Served, free_port
-from tests.servers.docker_registry import PASSWORD, USER, DockerRegistry, docker_registry
-from tests.servers.processes import start
+from tests.servers.nginx import nginx
+from tests.upstream.real_registry import RealRegistry, serve
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "routing.md"
-FRAME = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 1024; }}
-http {{
-    access_log {folder}/access.log;
-    client_body_temp_path {folder}/temporary;
-    proxy_temp_path {folder}/temporary;
-    fastcgi_temp_path {folder}/temporary;
-    uwsgi_temp_path {folder}/temporary;
-    scgi_temp_path {folder}/temporary;
-{servers}
-}}
-"""
 OWN_HOST, REWRITTEN, CATCH_ALL = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 PROJECT = "mirrors"
+USER, PASSWORD = "puller", "a password with spaces"
 
 
 @dataclass(frozen=True)
@@ -42,7 +26,7 @@ class Mirrors:
     """The gateway and what is behind it. Names of the table are for `reference`."""
 
     gateway: Served
-    registry: DockerRegistry
+    registry: RealRegistry
     other: Served
     front: int
     """The port at which nginx listens on each host."""
@@ -65,16 +49,16 @@ def make(gateway: Served, path: str, value: dict[str, Any]) -> None:
     assert reply.status == 201, reply
 
 
-def furnish(gateway: Served, registry: DockerRegistry, other: Served, front: int) -> None:
+def furnish(gateway: Served, registry: RealRegistry, other: Served, front: int) -> None:
     """The repositories: two proxies, one of one's own, and all of them as one."""
     make(gateway, "projects", {"name": PROJECT})
     near = {"project": PROJECT, "anonymous_read": True}
     through = {**near, "repository_type": "proxy", "private_networks": ["127.0.0.0/8"]}
     hub = {
         "name": "hub",
-        "remote_url": registry.url,
+        "remote_url": registry.client.url,
         "credentials": [{"username": USER, "password": PASSWORD}],
-        "token_hosts": [registry.token_host],
+        "token_hosts": [registry.token_server.address],
         "flat_alias_prefix": "through",
         "host_names": [f"{OWN_HOST}:{front}"],
         "namespaces": ["docker.io"],
@@ -91,32 +75,17 @@ def furnish(gateway: Served, registry: DockerRegistry, other: Served, front: int
 @contextmanager
 def mirrors(programs: dict[str, Path], folder: Path) -> Iterator[Mirrors]:
     """All of it, running."""
-    folder.mkdir()
+    (folder / "upstream").mkdir(parents=True)
     with ExitStack() as stack:
-        registry = stack.enter_context(docker_registry(programs["docker-registry"], folder / "upstream"))
+        registry = stack.enter_context(serve(programs["docker-registry"], folder / "upstream", {USER: PASSWORD}))
         other = stack.enter_context(Served(folder / "other"))
         trust = {"SLUICE_SERVER__TRUSTED_PROXIES": "127.0.0.1"}
         gateway = stack.enter_context(Served(folder / "near", environment=trust))
         make(other, "repos", {"project": "common", "name": "open", "anonymous_read": True, "flat_alias_prefix": "open"})
         front = free_port()
         furnish(gateway, registry, other, front)
-        stack.enter_context(nginx(programs["nginx"], folder / "nginx", front, gateway.port))
+        stack.enter_context(nginx(programs["nginx"], folder / "nginx", servers(front, gateway.port)))
         yield Mirrors(gateway, registry, other, front)
-
-
-@contextmanager
-def nginx(program: Path, folder: Path, port: int, gateway: int) -> Iterator[None]:
-    """The reverse proxy of docs/routing.md, on each of the hosts."""
-    (folder / "temporary").mkdir(parents=True)
-    path = folder / "nginx.conf"
-    path.write_text(FRAME.format(folder=folder, servers=servers(port, gateway)))
-    user = ["-g", "user root;"] if os.geteuid() == 0 else []
-    process = start([program, "-p", folder, "-c", path, "-e", folder / "error.log", *user], folder / "log")
-    try:
-        process.wait_ready((folder / "nginx.pid").exists)
-        yield
-    finally:
-        process.kill()
 
 
 def servers(port: int, gateway: int) -> str:

@@ -7,11 +7,10 @@ import http.client
 import os
 import random
 import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from tests.served import (
     send,
     sha256,
 )
+from tests.servers.nginx import nginx
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
 
@@ -37,22 +37,6 @@ TRIES = 5
 """What docker allows a layer."""
 NAME = "common/docker-hosted/rolling"
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
-FRAME = """\
-daemon off;
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log warn;
-events {{ worker_connections 1024; }}
-http {{
-    access_log {directory}/access.log;
-    client_body_temp_path {directory}/temporary;
-    proxy_temp_path {directory}/temporary;
-    fastcgi_temp_path {directory}/temporary;
-    uwsgi_temp_path {directory}/temporary;
-    scgi_temp_path {directory}/temporary;
-{recommended}
-}}
-"""
 
 
 def recommended(port: int, first: int, second: int) -> str:
@@ -63,27 +47,6 @@ def recommended(port: int, first: int, second: int) -> str:
         assert block.count(before) == 1
         block = block.replace(before, after)
     return re.sub(r"^ *ssl_certificate.*\n", "", block, flags=re.MULTILINE)
-
-
-@contextmanager
-def nginx(program: Path, directory: Path, first: int, second: int) -> Iterator[int]:
-    """A proxy before two gateways; its port."""
-    port = free_port()
-    (directory / "temporary").mkdir(parents=True)
-    path = directory / "nginx.conf"
-    path.write_text(FRAME.format(directory=directory, recommended=recommended(port, first, second)))
-    user = ["-g", "user root;"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([program, "-p", directory, "-c", path, "-e", directory / "error.log", *user])
-    try:
-        deadline = time.monotonic() + 10
-        while not (directory / "nginx.pid").exists():
-            assert process.poll() is None, (directory / "error.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)  # a real process is being waited for, with a deadline
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Refused(Exception):
@@ -226,7 +189,9 @@ def test_restarts_in_turn_cost_no_pull(program: Callable[[str], Path], tmp_path:
     with ExitStack() as stack:
         for gateway in gateways:
             stack.enter_context(gateway)
-        port = stack.enter_context(nginx(program("nginx"), tmp_path / "nginx", *(each.port for each in gateways)))
+        port = free_port()
+        servers = recommended(port, *(each.port for each in gateways))
+        stack.enter_context(nginx(program("nginx"), tmp_path / "nginx", servers))
         layers = [os.urandom(300_000), os.urandom(5_000)]
         _, image = gateways[0].push_image(NAME, "v1", *layers)
         large = os.urandom(24 << 20)
