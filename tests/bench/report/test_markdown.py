@@ -82,7 +82,8 @@ def test_the_page_of_benchmarks_has_all_places() -> None:
     """So that one command fills it."""
     text = DOCUMENT.read_text(encoding="utf-8")
 
-    names = ("run", "targets", "plots", "tables", "s3-run", "s3-targets", "s3-tables")
+    whole = ["run", "targets", "plots", "tables"]
+    names = whole + [f"{section}-{name}" for section in ("s3", "proxy") for name in ("run", "targets", "tables")]
     assert [text.count(f"<!-- bench:begin {name} -->\n") for name in names] == [1] * len(names)
     assert text.count("<!-- bench:end -->") == len(names)
 
