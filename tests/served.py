@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,17 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from bench.contenders.ports import free_port
+
 ADMIN: Final = ("admin", "correct-horse-battery")
 _START_S: Final = 30.0
 _STOP_S: Final = 30.0
 Headers = Mapping[str, str] | list[tuple[str, str]]
-
-
-def free_port() -> int:
-    """A port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.served import Served, free_port
+from bench.contenders.ports import free_port
+from tests.served import Served
 from tests.servers.nginx import nginx
 from tests.upstream.real_registry import RealRegistry, serve
 

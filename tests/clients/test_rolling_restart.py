@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.contenders.ports import free_port
 from tests.served import (
     ADMIN,
     OCI_MANIFEST,
@@ -23,7 +24,6 @@ from tests.served import (
     Reply,
     Served,
     authorization,
-    free_port,
     image_manifest,
     send,
     sha256,

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import pytest
 
+from bench.contenders.ports import free_port
 from tests.people import Login, Place, change, grant, make_member, make_place, unique
 from tests.protocol.approaches import Approach
 from tests.security.tenants import EVERY_WORKER, SECRET_LAYER
 from tests.security.test_rows_paths import spellings
-from tests.served import ADMIN, OCI_MANIFEST, Reply, Served, free_port, image_manifest, sha256
+from tests.served import ADMIN, OCI_MANIFEST, Reply, Served, image_manifest, sha256
 
 pytestmark = pytest.mark.slow  # needs a server of its own
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.contenders.ports import free_port
 from bench.contenders.registry_tokens import ISSUER, SERVICE, Issuer
-from tests.served import Served, free_port
+from tests.served import Served
 from tests.servers.processes import start
 from tests.upstream.login import Login, basic_of
 from tests.upstream.script import Delivery, Seen

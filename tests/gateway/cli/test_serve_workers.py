@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.contenders.ports import free_port
 from gateway.cli.first_start import PASSWORD_FILE
 from gateway.cli.serve import _docker_host
 from gateway.wire.cores import usable_cores
-from tests.served import ADMIN, Served, free_port, sha256
+from tests.served import ADMIN, Served, sha256
 
 pytestmark = pytest.mark.slow
 
