@@ -43,8 +43,8 @@ class Question:
     """What is asked. `name` is the image's name without the prefix that an address may add.
 
     `path` makes the path from the whole name. `accepted`: the statuses that are answers; others are raised. `counted`:
-    it costs a pull, and `reserve` of these are not for this one. `heeds_wait`: not to be asked while the upstream wants
-    no questions; blobs are asked for nevertheless, as who has got a manifest should get the rest.
+    it costs a pull, and `reserve` of these are not for this one. `is_of_blob`: asked also while the upstream wants no
+    questions, as who has got a manifest should get the rest; but not while it wants none for blobs.
     """
 
     method: str
@@ -55,7 +55,7 @@ class Question:
     accepted: Collection[int] = _OK
     counted: bool = False
     reserve: int = 0
-    heeds_wait: bool = True
+    is_of_blob: bool = False
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Endpoint:
     def wait_s(self, question: Question, account: int) -> float:
         """How long the question cannot be asked with this credential; 0: it can."""
         budget = self.budgets[account]
-        wait_s = budget.wait_s() if question.heeds_wait else 0.0
+        wait_s = budget.blobs_wait_s() if question.is_of_blob else budget.wait_s()
         is_spent = question.counted and budget.left() <= question.reserve
         return max(wait_s, budget.renews_s(), 1.0) if is_spent else wait_s
 
@@ -189,7 +189,7 @@ class Questions:
             return
         what = f"{question.name} at {endpoint.url}"
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait_s = budget.refused(answer.headers)
+            wait_s = budget.refused(answer.headers, is_of_blob=question.is_of_blob)
             raise UpstreamBusy(f"{what}: too many requests, says the upstream", retry_after_s=wait_s)
         raise _meaning(status, what, read_retry_after(answer.headers, now=self.clock()))
 

@@ -3,6 +3,7 @@
 Docker Hub counts manifest GETs, for each account or, without one, for the address we come from, and says so in
 `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`, on HEAD as well, which is free. Any registry may
 say `Retry-After` with 429. Both are kept, so that nothing is asked in vain and a reserve stays for what nobody has.
+What is said to a manifest does not hold for blobs, which nobody counts; what is said to a blob holds for everything.
 """
 
 import math
@@ -80,6 +81,7 @@ class Budget:
         self._clock = clock
         self._changed = changed
         self._asking = 0
+        self._blobs_at = 0.0  # not kept: after a restart one blob is asked for too early
 
     @property
     def state(self) -> BudgetState:
@@ -98,10 +100,14 @@ class Budget:
 
     def wait_s(self) -> float:
         """For how long the upstream wants no questions; 0 if it takes them."""
-        retry_at = self._state.retry_at
-        if retry_at is None:
-            return 0.0
-        wait_s = retry_at - self._clock()
+        return self._until(self._state.retry_at or 0)
+
+    def blobs_wait_s(self) -> float:
+        """For how long it wants no questions for blobs either; 0 if it takes them."""
+        return self._until(self._blobs_at)
+
+    def _until(self, at: float) -> float:
+        wait_s = at - self._clock()
         return wait_s if 0 < wait_s <= LONGEST_RETRY_S else 0.0
 
     def renews_s(self) -> float:
@@ -139,10 +145,17 @@ class Budget:
                 )
             )
 
-    def refused(self, headers: Headers) -> int:
-        """The upstream said 429: ask nothing for so many seconds, which are given back."""
-        wait_s = read_retry_after(headers, now=self._clock()) or RETRY_S
+    def refused(self, headers: Headers, *, is_of_blob: bool = False) -> int:
+        """The upstream said 429: ask nothing for so many seconds, which are given back.
+
+        Blobs are asked for nevertheless, unless it was one that was refused (`is_of_blob`) and a time was named: who
+        gives too many bodies at once refuses some without one, and takes the next as soon as another has ended.
+        """
         now = self._clock()
+        named_s = read_retry_after(headers, now=now)
+        wait_s = named_s or RETRY_S
+        if is_of_blob and named_s is not None:
+            self._blobs_at = now + named_s
         heard_at = self._state.observed_at or int(now)
         self._put(replace(self._state, observed_at=heard_at, retry_at=math.ceil(now + wait_s)))
         return wait_s

@@ -84,7 +84,7 @@ class UpstreamRegistry:
     async def blob_size(self, image: str, digest: Digest) -> int:
         """How large the upstream says the blob is, in bytes."""
         question = Question(
-            "HEAD", self.upstream_name(image), partial(naming.blob_path, digest=digest), heeds_wait=False
+            "HEAD", self.upstream_name(image), partial(naming.blob_path, digest=digest), is_of_blob=True
         )
         return await self._questions.in_turn(partial(self._blob_size, question))
 

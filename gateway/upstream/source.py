@@ -71,7 +71,7 @@ class UpstreamBlob:
             partial(naming.blob_path, digest=self.digest),
             headers=() if is_whole else (("range", f"bytes={span.start}-{span.stop - 1}"),),
             accepted=_ACCEPTED,
-            heeds_wait=False,
+            is_of_blob=True,
         )
         try:
             async with AsyncExitStack() as opening:

@@ -17,6 +17,7 @@ from gateway.upstream.errors import (
     UpstreamUnknown,
 )
 from gateway.upstream.http import Credential
+from storage import Source, Span, Unavailable
 from tests.gateway.upstream.known import APP, Known, Maker, digest_of
 from tests.upstream.login import Basic, Bearer
 from tests.upstream.registry import Budget
@@ -26,6 +27,12 @@ from tests.upstream.scripted import ScriptedUpstream
 ALICE = Credential("alice", "one")
 BOB = Credential("bob", "two")
 LATEST = Question("GET", APP, partial(naming.manifest_path, reference=Tag("latest")), limit_bytes=4096, counted=True)
+
+
+async def read(source: Source) -> bytes:
+    """The first seven bytes of a blob."""
+    async with source.read(Span(0, 7)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
 async def status(known: Known, question: Question = LATEST) -> int:
@@ -213,9 +220,52 @@ async def test_blobs_are_asked_for_while_manifests_have_to_wait(known: Maker, up
     made.endpoints[0].budgets[0].refused([("retry-after", "60")])
     digest = upstream.shelf.put_blob(APP, b"content")
     path = f"/v2/{APP}/blobs/{digest}"
-    question = Question("GET", APP, lambda _name: path, heeds_wait=False)
+    question = Question("GET", APP, lambda _name: path, is_of_blob=True)
     async with made.questions.stream(question, made.endpoints[0]) as response:
         assert await response.read(100) == b"content"
+
+
+async def test_blobs_wait_for_what_was_said_of_blobs(known: Maker, upstream: ScriptedUpstream) -> None:
+    """A 429 to a blob that names a time ends questions for blobs, and for manifests too, until then."""
+    digest = upstream.shelf.put_blob(APP, b"content")
+    upstream.script(Busy(60), on("blobs"), times=1)
+    made = known(upstream)
+    blob = made.registry.blob(APP, digest_of(digest), 7)
+    for wait_s in (60, 40):
+        with pytest.raises(Unavailable) as caught:
+            await read(blob)
+        assert isinstance(caught.value.__cause__, UpstreamBusy)
+        assert caught.value.__cause__.retry_after_s == wait_s
+        made.clock.now += 20
+    for ask in (lambda: made.registry.blob_size(APP, digest_of(digest)), lambda: status(made)):
+        with pytest.raises(UpstreamBusy):
+            await ask()
+    assert len(upstream.requests) == 1
+    made.clock.now += 20
+    assert await read(blob) == b"content"
+    assert await status(made) == 200
+
+
+async def test_blobs_do_not_wait_for_a_time_that_nobody_named(known: Maker, upstream: ScriptedUpstream) -> None:
+    """Who gives too many bodies at once says 429 to some; the others are not kept waiting by a guess of ours."""
+    digest = upstream.shelf.put_blob(APP, b"content")
+    upstream.script(Busy(None), on("blobs"), times=1)
+    blob = known(upstream).registry.blob(APP, digest_of(digest), 7)
+    with pytest.raises(Unavailable):
+        await read(blob)
+    assert await read(blob) == b"content"
+
+
+async def test_one_credential_waits_with_its_blobs_and_the_next_is_used(
+    known: Maker, accounts: ScriptedUpstream
+) -> None:
+    """The client gets its blob, and whoever comes next does not ask with the first one either."""
+    digest = accounts.shelf.put_blob(APP, b"content")
+    accounts.script(Busy(60), lambda seen: seen.kind == "blobs" and seen.header("authorization") == ALICE.basic)
+    blob = known(accounts, credentials=[ALICE, BOB]).registry.blob(APP, digest_of(digest), 7)
+    for _ in range(2):
+        assert await read(blob) == b"content"
+    assert [seen.status for seen in accounts.seen(on("blobs"))] == [429, 200, 200]
 
 
 async def test_row_p6_logins_are_shared_by_all_questions(known: Maker, upstream: ScriptedUpstream) -> None:

@@ -130,6 +130,18 @@ def test_a_429_that_names_no_time_is_heeded_for_some_seconds() -> None:
     assert kept.budget.wait_s() == RETRY_S
 
 
+def test_what_is_said_to_a_manifest_does_not_hold_for_blobs() -> None:
+    """What is said to a blob holds for both, for as long as it names; a guess of ours does not."""
+    kept = Kept()
+    kept.budget.refused([("retry-after", "30")])
+    kept.budget.refused([], is_of_blob=True)
+    assert kept.budget.blobs_wait_s() == 0
+    kept.budget.refused([("retry-after", "40")], is_of_blob=True)
+    assert (kept.budget.wait_s(), kept.budget.blobs_wait_s()) == (40, 40)
+    kept.now += 40
+    assert (kept.budget.wait_s(), kept.budget.blobs_wait_s()) == (0, 0)
+
+
 def test_a_clock_that_was_set_back_stops_nobody_for_long() -> None:
     """What seems to lie far in the future was written by a wrong clock."""
     kept = Kept(allowed=100, remaining=0, window_s=600, observed_at=int(NOW), retry_at=int(NOW) + 30)

@@ -130,12 +130,14 @@ async def test_row_p3_a_whole_blob_that_is_wrong_is_not_taken_for_one(
     """Each kind of wrong is raised as what an intake understands, from what the gateway does; the next try is good."""
     kind, cause = kinds
     upstream.script(fault, on("blobs"))
-    source = known(upstream).registry.blob(APP, held, SIZE)
+    made = known(upstream)
+    source = made.registry.blob(APP, held, SIZE)
     with pytest.raises(kind) as caught:
         await read(source)
     assert type(caught.value) is kind
     assert isinstance(caught.value.__cause__, cause)
     upstream.heal()
+    made.clock.now += 30  # that long a 429 wants to be heeded
     assert await read(source) == CONTENT
 
 

@@ -96,6 +96,32 @@ async def test_trouble_has_its_own_status(registry: Registry, upstream: Scripted
         assert (await get(registry, path)).status in {429, 502}, path
 
 
+async def test_a_blob_is_not_asked_for_before_its_time(
+    registry: Registry, clock: Clock, upstream: ScriptedUpstream
+) -> None:
+    """P6: a 429 to the bytes themselves reaches the client with its time, and until then nobody is asked for a blob."""
+    await get(registry, "manifests/latest")
+    upstream.script(Busy(33), on("blobs"))
+    for wait_s in (33, 23):
+        answer = await get(registry, f"blobs/{DIGEST}")
+        assert (answer.status, answer.headers["retry-after"]) == (429, str(wait_s))
+        clock.now += 10
+    assert len(upstream.seen(on("blobs"))) == 1
+    upstream.heal()
+    clock.now += 13
+
+    assert (await get(registry, f"blobs/{DIGEST}")).body == LAYER
+
+
+async def test_what_is_not_available_for_a_time_says_so(registry: Registry, upstream: ScriptedUpstream) -> None:
+    """P6: an upstream's 503 with a time is 502 with that time, for the bytes of a blob as for a manifest."""
+    await get(registry, "manifests/latest")
+    upstream.script(Says(503, fields=(("Retry-After", "44"),)))
+    for path in ("manifests/other", f"blobs/{DIGEST}"):
+        answer = await get(registry, path)
+        assert (answer.status, answer.headers["retry-after"]) == (502, "44"), path
+
+
 async def test_a_blob_that_is_coming_is_answered_like_any_other(registry: Registry, upstream: ScriptedUpstream) -> None:
     """BG-01 to BG-08 while it comes: HEAD without fetching, whole, a range, several ranges, 304 and 416."""
     await get(registry, "manifests/latest")
