@@ -11,7 +11,7 @@ from tests.upstream.scripted import ScriptedUpstream
 
 LOOPBACK: Final = "127.0.0.0/8"
 IMPATIENT: Final = {"idle_timeout": 2.0, "connect_timeout": 2.0}
-"""Seconds that tests can wait for."""
+"""Seconds that tests can wait for, of those whose upstream is silent; others have the time that users have."""
 HEALED_S: Final = 40.0
 """More than an upstream that was in trouble is left alone for, on a busy machine."""
 
@@ -19,7 +19,7 @@ HEALED_S: Final = 40.0
 def make_proxy(gateway: Served, *upstreams: ScriptedUpstream, **settings: Any) -> Place:
     """A proxy repository of these, which may be reached on loopback; `settings` as in the API."""
     urls = [upstream.url for upstream in upstreams]
-    made = {"remote_urls": urls, "private_networks": [LOOPBACK], "negative_ttl": 0, **IMPATIENT, **settings}
+    made = {"remote_urls": urls, "private_networks": [LOOPBACK], "negative_ttl": 0, **settings}
     return make_place(gateway, repository_type="proxy", **made)
 
 

@@ -81,11 +81,11 @@ class ScriptedUpstream:
         return rule
 
     def release(self) -> None:
-        """Let go on what is stalled just now."""
+        """Let all answers that have begun go on where they are stalled, or would be; later ones stall again."""
         self._listening.run(self._release)
 
     def heal(self) -> None:
-        """Forget all rules, let go on what is stalled, and listen again."""
+        """Forget all rules, let all answers go on, and listen again."""
         self._rules.clear()
         self._listening.run(self._heal)
 
@@ -124,7 +124,9 @@ class ScriptedUpstream:
         stream: trio.abc.Stream = raw
         if self._tls is not None:
             stream = trio.SSLStream(raw, self._tls, server_side=True, https_compatible=True)
-        talk = Conversation(raw, stream, number=self.connections, answer=self._answer, released=self._wait_released)
+        talk = Conversation(
+            raw, stream, number=self.connections, answer=self._answer, next_release=lambda: self._released
+        )
         self._conversations.add(talk)
         try:
             await talk.run()
@@ -138,9 +140,6 @@ class ScriptedUpstream:
         for fault in faults:
             fault.befall(delivery, seen)
         return delivery
-
-    async def _wait_released(self) -> None:
-        await self._released.wait()
 
     async def _release(self) -> None:
         self._released.set()

@@ -6,7 +6,7 @@ Knows HTTP/1.1 and nothing of registries.
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -24,7 +24,11 @@ class Ended(Exception):
 
 
 class Conversation:
-    """The requests of one connection. `raw` is the TCP connection, `stream` that or TLS over it."""
+    """The requests of one connection. `raw` is the TCP connection, `stream` that or TLS over it.
+
+    `next_release` gives what will be set to let go on what is stalled. It is asked when an answer begins: who lets go
+    need not wait until it has really come to a stop.
+    """
 
     def __init__(
         self,
@@ -33,10 +37,11 @@ class Conversation:
         *,
         number: int,
         answer: Answer,
-        released: Callable[[], Awaitable[None]],
+        next_release: Callable[[], trio.Event],
     ) -> None:
         self._raw, self._stream, self._number = raw, stream, number
-        self._answer, self._released = answer, released
+        self._answer, self._next_release = answer, next_release
+        self._release = next_release()
         self._pending = bytearray()
 
     async def run(self) -> None:
@@ -44,7 +49,7 @@ class Conversation:
         with contextlib.suppress(Ended, trio.BrokenResourceError, trio.ClosedResourceError):
             while True:
                 seen = await self._request()
-                delivery = self._answer(seen)
+                self._release, delivery = self._next_release(), self._answer(seen)
                 await self._deliver(delivery, seen)
                 if delivery.claimed_bytes not in {None, -1} or "close" in (seen.header("connection") or "").lower():
                     return
@@ -99,7 +104,7 @@ class Conversation:
 
     async def _stop(self, delivery: Delivery) -> None:
         if delivery.stop == "stall":
-            await self._released()
+            await self._release.wait()
             return
         if delivery.stop == "reset":
             self.reset()

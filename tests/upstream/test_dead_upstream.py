@@ -53,7 +53,7 @@ def test_a_silent_upstream_is_waited_for_once(gateway: Served, upstream: Scripte
     """When nothing comes from it, a pull of each worker or two notice; all others have their copy at once."""
     name = image_name()
     upstream.shelf.image(name, "latest", b"content")
-    place = make_proxy(gateway, upstream, cache_ttl=0)
+    place = make_proxy(gateway, upstream, cache_ttl=0, **IMPATIENT)
     token = gateway.token(f"repository:{place.name}/{name}:pull")
     paths = [manifest_path(place, name, "latest")]
     alive_s = statistics.median(pull_s(gateway, paths, token))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.people import Place, make_place
 from tests.served import OCI_INDEX, OCI_MANIFEST, Served, image_index, sha256
-from tests.upstream.proxied import IMPATIENT, LOOPBACK, blob_path, manifest_path
+from tests.upstream.proxied import LOOPBACK, blob_path, manifest_path
 from tests.upstream.pulling import Client, at_random_times
 from tests.upstream.real_registry import RealRegistry, serve
 
@@ -35,7 +35,7 @@ def registry(program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
 
 def proxy_of(gateway: Served, registry: RealRegistry, password: str = PASSWORD) -> Place:
     """A proxy that may log in there; the token server is at another port, so it is named."""
-    settings: dict[str, Any] = {"remote_url": registry.client.url, "private_networks": [LOOPBACK], **IMPATIENT}
+    settings: dict[str, Any] = {"remote_url": registry.client.url, "private_networks": [LOOPBACK]}
     settings["token_hosts"] = [registry.token_server.address]
     settings["credentials"] = [{"username": USER, "password": password}]
     return make_place(gateway, repository_type="proxy", **settings)

@@ -12,6 +12,7 @@ from tests.served import OCI_MANIFEST, Reply, Served, image_manifest, sha256
 from tests.servers.processes import wait_until
 from tests.upstream.login import Bearer
 from tests.upstream.proxied import (
+    IMPATIENT,
     blob_path,
     clear,
     files_of,
@@ -146,7 +147,8 @@ def test_p6_an_outage_is_no_absence(gateway: Served, layer: bytes, upstream: Scr
     name = image_name()
     image = upstream.shelf.image(name, "latest", layer)
     upstream.registry.auth = auth = Bearer({"robot": "secret"})
-    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=CREDENTIALS)
+    patience = IMPATIENT if outage == "silence" else {}
+    place = make_proxy(gateway, upstream, cache_ttl=0, credentials=CREDENTIALS, **patience)
     fresh = ask(gateway, place, name)
     assert (fresh.status, "warning" in fresh.headers) == (200, False)
     assert ask_blob(gateway, place, name, layer).body == layer
@@ -196,7 +198,7 @@ def test_p6_an_upstream_that_proves_nothing(gateway: Served, layer: bytes, autho
 
 def test_p6_a_name_that_nobody_has(gateway: Served) -> None:
     """An upstream whose name leads nowhere is an outage, not an absence."""
-    place = make_place(gateway, repository_type="proxy", remote_url="https://registry.invalid", connect_timeout=2.0)
+    place = make_place(gateway, repository_type="proxy", remote_url="https://registry.invalid")
 
     assert ask(gateway, place, "team/app").status in {502, 504}
 
@@ -298,7 +300,8 @@ def test_p10_nobody_steps_in_for_a_member_that_fails(
     """A public image of the same name is not served while the private member cannot say whether it has it."""
     name = image_name()
     public = other.shelf.image(name, "latest", os.urandom(100))
-    virtual = make_virtual(gateway, make_proxy(gateway, upstream), make_proxy(gateway, other))
+    patience = IMPATIENT if failure == "silence" else {}
+    virtual = make_virtual(gateway, make_proxy(gateway, upstream, **patience), make_proxy(gateway, other))
     if failure == "dead":
         upstream.refuse()
     else:

@@ -221,6 +221,20 @@ def test_a_stalled_answer_goes_on_when_it_is_released(upstream: ScriptedUpstream
     assert answer.partition(b"\r\n\r\n")[2] == LAYER
 
 
+def test_an_answer_that_has_begun_is_released_before_it_stalls(upstream: ScriptedUpstream) -> None:
+    """So nobody has to know whether the upstream has come to the byte by now."""
+    upstream.script(Stall(len(LAYER) // 2), on("blobs"))
+    upstream.script(Slow(len(LAYER)), on("blobs"))
+    with socket.create_connection(("127.0.0.1", upstream.port), timeout=20) as client:
+        client.sendall(f"GET {BLOB} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = client.recv(1 << 16)
+        upstream.release()
+        while data := client.recv(1 << 16):
+            answer += data
+
+    assert answer.partition(b"\r\n\r\n")[2] == LAYER
+
+
 FORMS: tuple[Form, ...] = ("plain", "basic first", "basic last", "two headers", "odd")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.people import Login, Place, make, make_place, make_robot
 from tests.served import OCI_INDEX, OCI_MANIFEST, Reply, Served, descriptor, image_index, image_manifest, sha256
-from tests.upstream.proxied import IMPATIENT, LOOPBACK, in_time, manifest_path
+from tests.upstream.proxied import LOOPBACK, in_time, manifest_path
 
 pytestmark = [pytest.mark.served, pytest.mark.slow]
 
@@ -51,7 +51,7 @@ def robot(old: Served, shelf: Place) -> Login:
 def upstream_of(old: Served, login: Login) -> dict[str, object]:
     """What a proxy is told about it."""
     credentials = [{"username": login[0], "password": login[1]}]
-    return {"remote_url": old.url, "private_networks": [LOOPBACK], "credentials": credentials, **IMPATIENT}
+    return {"remote_url": old.url, "private_networks": [LOOPBACK], "credentials": credentials}
 
 
 def everything(gateway: Served, name: str) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ def test_a_migration_keeps_what_was_pulled(gateway: Served, tmp_path_factory: py
         home = make_place(leaving)
         image = f"{home.name}/{IMAGE}"
         digest, manifest = leaving.push_image(image, "v1", *LAYERS)
-        fallback = {"remote_url": leaving.url, "private_networks": [LOOPBACK], **IMPATIENT}
+        fallback: dict[str, object] = {"remote_url": leaving.url, "private_networks": [LOOPBACK]}
         fallback["credentials"] = [{"username": "admin", "password": "correct-horse-battery"}]
         place = make_place(gateway, fallback=fallback)
         name = f"{place.name}/{image}"
