@@ -2,6 +2,9 @@
 
 It goes the way of a pull, so what is here already costs nothing, and what others fetch at that moment is fetched once.
 An image that cannot be had does not stop the others. How far it is stands in the database, as any worker may be asked.
+
+Projects have turns, image by image: of one project one image is worked on at a time, and who waits is next after one
+image of each of the others, however long their lists are.
 """
 
 import time
@@ -25,21 +28,26 @@ from storage.metadata import warm_ups
 
 MOST_IMAGES: Final = 1000
 """Of one list: with a hundred bytes each it still is a body of the management API."""
-MOST_AT_ONCE: Final = 8
-"""Lists that one worker takes; two are worked on at a time, as each fills disk and spends the upstream's budget."""
-_WORKING: Final = 2
+MOST_OF_PROJECT: Final = 8
+"""Lists of one project that one worker takes."""
+MOST_AT_ONCE: Final = 64
+"""Lists that one worker takes: a list is 64 KiB of names at most, and writes how far it is now and then."""
+_WORKING: Final = 4
+"""Images, each of another project: each fills disk and spends an upstream's budget."""
 _BLOBS_AT_ONCE: Final = 4
 _DEEPEST: Final = 4  # an index in an index in an index: more is a mistake or an attack (row C4)
 _MOST_CHILDREN: Final = 1000
 _MOST_FAILURES: Final = 50
 _MAX_REASON_CHARS: Final = 200
 _TELL_EVERY_S: Final = 2.0
+_SIGN_OF_LIFE_S: Final = 20.0
+"""Written when nothing has changed: well within the minute after which a list counts as lost."""
 _LAST_WORD_S: Final = 3.0
 _log = get_logger(__name__)
 
 
 class TooManyWarmUps(Exception):
-    """A worker has enough lists to work on. A retry helps when one of them is done."""
+    """A worker has enough lists to work on, of this project or at all. A retry helps when one of them is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,21 @@ class Warming:
             self._heard(found.size_bytes)
 
 
+class _Share:
+    """What one project has of a worker. `count`: its lists that are not done."""
+
+    def __init__(self, everybody: trio.CapacityLimiter) -> None:
+        self.count = 0
+        self._everybody = everybody
+        self._own = trio.CapacityLimiter(1)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Work on one image within it. Both queues are first come, first served: no project stands in one twice."""
+        async with self._own, self._everybody:
+            yield
+
+
 class WarmUps:
     """All lists that this worker works on. Made by `open`; its end stops them, and says so in their rows."""
 
@@ -117,7 +140,8 @@ class WarmUps:
         self._database = database
         self._clock = clock
         self._pool = Pool("warm-parse", 1)
-        self._limiter = trio.CapacityLimiter(_WORKING)
+        self._everybody = trio.CapacityLimiter(_WORKING)
+        self._projects: dict[int, _Share] = {}
         self._count = 0
 
     @classmethod
@@ -141,28 +165,51 @@ class WarmUps:
 
         `repository` was opened for the caller whose rights count. Raises `TooManyWarmUps`, `StorageError`.
         """
-        if self._count >= MOST_AT_ONCE:
-            raise TooManyWarmUps(f"{MOST_AT_ONCE} lists are being fetched ahead already: try again when one is done")
-        self._count += 1
+        share = self._enter(repository.record.project_id)
         try:
             now = int(self._clock())
             row = await self._database.transaction(warm_ups.begin, repository.record.id, images=len(wanted), now=now)
         except BaseException:
-            self._count -= 1
+            self._leave(repository.record.project_id)
             raise
         run = _Run(self._database, self._pool, self._clock, row)
-        self._nursery.start_soon(self._work, run, repository, wanted, platforms)
+        self._nursery.start_soon(self._work, run, share, repository, wanted, platforms)
         return row
 
+    def _enter(self, project_id: int) -> _Share:
+        share = self._projects.get(project_id) or _Share(self._everybody)
+        if share.count >= MOST_OF_PROJECT:
+            raise TooManyWarmUps(
+                f"{MOST_OF_PROJECT} lists of this project are being fetched ahead already: try again when one is done"
+            )
+        if self._count >= MOST_AT_ONCE:
+            raise TooManyWarmUps(f"{MOST_AT_ONCE} lists are being fetched ahead already: try again when one is done")
+        self._projects[project_id] = share
+        share.count += 1
+        self._count += 1
+        return share
+
+    def _leave(self, project_id: int) -> None:
+        share = self._projects[project_id]
+        share.count -= 1
+        self._count -= 1
+        if not share.count:
+            del self._projects[project_id]
+
     async def _work(
-        self, run: "_Run", repository: Repository, wanted: Sequence[Wanted], platforms: Sequence[str]
+        self,
+        run: "_Run",
+        share: _Share,
+        repository: Repository,
+        wanted: Sequence[Wanted],
+        platforms: Sequence[str],
     ) -> None:
         try:
-            await run.work(self._limiter, repository, wanted, platforms)
+            await run.work(share, repository, wanted, platforms)
         except Exception as error:  # noqa: BLE001  # a defect of ours; it ends this list and not the worker
             _log.error("warm_up_failed", exc_info=error)
         finally:
-            self._count -= 1
+            self._leave(repository.record.project_id)
 
 
 class _Run:
@@ -173,10 +220,12 @@ class _Run:
         self._pool = pool
         self._clock = clock
         self._row = row
+        self._written = row
+        self._written_at = trio.current_time()
 
     async def work(
         self,
-        limiter: trio.CapacityLimiter,
+        share: _Share,
         repository: Repository,
         wanted: Sequence[Wanted],
         platforms: Sequence[str],
@@ -185,8 +234,8 @@ class _Run:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._tell)
-                async with limiter:
-                    for each in wanted:
+                for each in wanted:
+                    async with share.turn():
                         await self._warm(repository, each, platforms)
                 self._row = replace(self._row, state=warm_ups.DONE)
                 nursery.cancel_scope.cancel()
@@ -213,17 +262,21 @@ class _Run:
         self._row = replace(self._row, failures=(*self._row.failures, failure)[:_MOST_FAILURES])
 
     async def _tell(self) -> None:
-        """Also when nothing changed: whoever reads the row sees that somebody is at it."""
+        """Now and then also when nothing changed: whoever reads the row sees that somebody is at it."""
         while True:
             await trio.sleep(_TELL_EVERY_S)
-            await self._write()
+            if self._row != self._written or trio.current_time() >= self._written_at + _SIGN_OF_LIFE_S:
+                await self._write()
 
     async def _write(self) -> None:
         """Trouble of the database stops no fetching; the next time it is written anew."""
+        row = self._row
         try:
-            await self._database.transaction(warm_ups.put, replace(self._row, updated_at=int(self._clock())))
+            await self._database.transaction(warm_ups.put, replace(row, updated_at=int(self._clock())))
         except StorageError as error:
             _log.warning("warm_up_not_written", error=str(error))
+        else:
+            self._written, self._written_at = row, trio.current_time()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,17 +7,24 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from gateway.oci.errors import manifest_unknown
 from gateway.oci.names import Reference, Tag
 from gateway.repositories.contract import ArrivingBlob, FoundManifest
-from gateway.repositories.warming import MOST_AT_ONCE, TooManyWarmUps, Wanted, Warming, WarmUps
+from gateway.repositories.warming import MOST_AT_ONCE, MOST_OF_PROJECT, TooManyWarmUps, Wanted, Warming, WarmUps
 from gateway.upstream.errors import UpstreamSlow
 from storage import Database, Digest, Document, Pool, RepositoryRecord, Span, Unavailable, WarmUpRecord
 from storage.metadata import warm_ups
 from tests.served import image_manifest
 from tests.storage.metadata.samples import repository
 
+BUSY = 4
+"""So many projects have all turns of a worker."""
+DOCUMENTS = {tag: image_manifest(b"{}", tag.encode()) for tag in "abcde"}
+"""Images with two blobs each."""
+ALL = [Wanted("app", Tag(tag)) for tag in DOCUMENTS]
+A, B = ALL[:2]
 INDEX = "application/vnd.oci.image.index.v1+json"
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 
@@ -99,6 +106,13 @@ async def _ended(database: Database, begun: WarmUpRecord) -> WarmUpRecord:
             if found.state != warm_ups.RUNNING:
                 return found
             await trio.sleep(0.01)
+
+
+async def _in_project(
+    database: Database, project: str, documents: dict[str, bytes], wait: Callable[[], Any]
+) -> _Repository:
+    """A repository of that project."""
+    return _Repository(await database.transaction(repository, f"{project}/hub"), documents, wait)
 
 
 def _warming(repository: _Repository, *platforms: str) -> Warming:
@@ -188,18 +202,72 @@ async def test_a_defect_ends_a_list_and_not_the_worker(database: Database, recor
     assert (stopped.state, done.state) == (warm_ups.STOPPED, warm_ups.DONE)
 
 
-async def test_a_worker_takes_so_many_lists_and_no_more(database: Database, record: RepositoryRecord) -> None:
-    """Each may be a thousand images; who comes later is told to come again."""
+async def test_a_worker_takes_so_many_lists_of_a_project_and_no_more(
+    database: Database, record: RepositoryRecord
+) -> None:
+    """Each may be a thousand images; who comes later is told to come again, and other projects are not."""
     documents = {"a": image_manifest(b"{}", b"layer")}
     is_free = trio.Event()
     repository = _Repository(record, documents, is_free.wait)
-    wanted = [Wanted("app", Tag("a"))]
+    elsewhere = await _in_project(database, "other", documents, is_free.wait)
     async with WarmUps.open(database) as warming:
-        begun = [await warming.begin(repository, wanted) for _ in range(MOST_AT_ONCE)]  # type: ignore[arg-type]
-        with pytest.raises(TooManyWarmUps):
-            await warming.begin(repository, wanted)  # type: ignore[arg-type]
+        begun = [await warming.begin(repository, [A]) for _ in range(MOST_OF_PROJECT)]  # type: ignore[arg-type]
+        with pytest.raises(TooManyWarmUps, match="of this project"):
+            await warming.begin(repository, [A])  # type: ignore[arg-type]
+        begun.append(await warming.begin(elsewhere, [A]))  # type: ignore[arg-type]
         is_free.set()
         ended = [await _ended(database, each) for each in begun]
-        await warming.begin(repository, wanted)  # type: ignore[arg-type]
+        await warming.begin(repository, [A])  # type: ignore[arg-type]
 
     assert {each.state for each in ended} == {warm_ups.DONE}
+
+
+async def test_a_worker_takes_so_many_lists_and_no_more(database: Database) -> None:
+    """However many projects there are."""
+    async with WarmUps.open(database) as warming:
+        for number in range(MOST_AT_ONCE // MOST_OF_PROJECT):
+            repository = await _in_project(database, f"p{number}", DOCUMENTS, trio.sleep_forever)
+            for _ in range(MOST_OF_PROJECT):
+                await warming.begin(repository, [A])  # type: ignore[arg-type]
+        one_more = await _in_project(database, "late", DOCUMENTS, trio.sleep_forever)
+        with pytest.raises(TooManyWarmUps):
+            await warming.begin(one_more, [A])  # type: ignore[arg-type]
+
+
+async def test_a_project_waits_for_no_list_of_another(database: Database, record: RepositoryRecord) -> None:
+    """However many lists that one has, and however long its upstream takes."""
+    slow = _Repository(record, DOCUMENTS, trio.sleep_forever)
+    quick = await _in_project(database, "other", DOCUMENTS, _nothing)
+    async with WarmUps.open(database) as warming:
+        stuck = [await warming.begin(slow, [A, B]) for _ in range(MOST_OF_PROJECT)]  # type: ignore[arg-type]
+        done = await _ended(database, await warming.begin(quick, [A, B]))  # type: ignore[arg-type]
+        still = await database.read(warm_ups.get, record.id, stuck[0].id)
+
+    assert (done.state, done.images_done) == (warm_ups.DONE, 2)
+    assert still is not None
+    assert (still.state, still.images_done) == (warm_ups.RUNNING, 0)
+
+
+async def test_projects_have_turns_image_by_image(database: Database) -> None:
+    """Who comes when all are busy is next as soon as one of the others has an image, not when its list is done."""
+    begun: list[str] = []
+    is_free = trio.Event()
+    async with WarmUps.open(database) as warming:
+        lists = []
+        for number in range(BUSY + 1):
+            name = f"p{number}" if number < BUSY else "late"
+
+            async def wait(name: str = name) -> None:
+                begun.append(name)
+                await is_free.wait()
+
+            repository = await _in_project(database, name, DOCUMENTS, wait)
+            lists.append(await warming.begin(repository, ALL))  # type: ignore[arg-type]
+            await trio.testing.wait_all_tasks_blocked()
+        assert "late" not in begun
+        is_free.set()
+        ended = [await _ended(database, each) for each in lists]
+
+    assert {each.state for each in ended} == {warm_ups.DONE}
+    assert begun.index("late") < 2 * 2 * BUSY  # the others have one image each, and at most another one by then
+    assert len(begun) == 2 * len(ALL) * (BUSY + 1)
