@@ -64,6 +64,7 @@ class Server:
         self._trouble: StorageError | None = None
         self._is_tried = False
         self._retry_at = 0.0
+        self._reached = 0
         self.generation = 0
         """Rises when connections made before should not be trusted any more."""
         self.failed_connects = 0
@@ -78,6 +79,7 @@ class Server:
             if self._trouble is not None and (self._is_tried or time.monotonic() < self._retry_at):
                 raise type(self._trouble)(*self._trouble.args)
             self._is_tried = self._trouble is not None
+            reached_before = self._reached
         trouble: StorageError | None = Unavailable(f"{self.name} did not answer: the attempt was given up")
         try:
             connection = self._connect(role)
@@ -86,14 +88,20 @@ class Server:
             trouble = error
             raise
         finally:
-            with self._lock:
-                self._trouble, self._is_tried = trouble, False
-                if trouble is None:
-                    self.connections += 1
-                else:
-                    self._retry_at = time.monotonic() + _RETRY_S
-                    self.failed_connects += 1
+            self._note(trouble, reached_before)
         return connection
+
+    def _note(self, trouble: StorageError | None, reached_before: int) -> None:
+        """How an attempt ended. A failure that took seconds is no news if others got through meanwhile."""
+        with self._lock:
+            if trouble is None:
+                self._reached += 1
+                self.connections += 1
+            else:
+                self.failed_connects += 1
+            if trouble is None or self._reached == reached_before:
+                self._trouble, self._is_tried = trouble, False
+                self._retry_at = time.monotonic() + _RETRY_S
 
     def close(self, connection: sa.Connection) -> None:
         """Close a connection in whatever state it is; what is not committed is undone."""

@@ -7,9 +7,12 @@ in; here is what fits together, who has to allow it, and what becomes of credent
 - They stay with the addresses that they were given for. Once an upstream has an origin (scheme, host, port) that it
   did not have before, they go, unless they come anew with it: whoever may change an address must not thereby learn a
   password that others entered.
+- The settings have a mark of them as they are sealed, by which nobody learns anything. What processes remember of an
+  upstream goes by the settings (`pulling.Pulling.key`), so that a "not found" that was told to others ends at once.
 - An upstream that may dial private addresses keeps its own addresses, unless somebody agrees who may allow that.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -79,6 +82,8 @@ class Hands:
     find_member: FindMember
 
 
+_MARK: Final = "credentials"
+"""The key of the credentials' mark within a repository's settings."""
 _ADDRESS_FIELDS: Final = {
     AddressKind.HOST: "host_names",
     AddressKind.CATCH_ALL: "catch_all_hosts",
@@ -98,9 +103,11 @@ def furnish(
     settings = _Settings(record)
     if wanted.ends_upstream:
         settings.put(UPSTREAM, None)
+        settings.put(_MARK, None)
         upstreams.put_credentials(tx, record.id, [])
     elif wanted.upstream is not None or wanted.credentials is not None or record.repository_type == PROXY:
         settings.put(UPSTREAM, _put_upstream(tx, record, wanted, hands))
+        settings.put(_MARK, _mark(upstreams.credentials(tx, record.id)))
     if wanted.on_member_failure is not None:
         settings.put(VIRTUAL, VirtualSettings(wanted.on_member_failure).to_json())
     if wanted.members is not None:
@@ -128,7 +135,7 @@ class _Settings:
         self._document: dict[str, Any] = json.loads(record.settings)
         self._is_changed = False
 
-    def put(self, key: str, value: Mapping[str, Any] | None) -> None:
+    def put(self, key: str, value: Mapping[str, Any] | str | None) -> None:
         """Set one part; None takes it away."""
         before = self._document.get(key)
         self._is_changed = self._is_changed or before != value
@@ -188,6 +195,12 @@ def _put_credentials(
         upstreams.put_credentials(tx, repository_id, sealed)
     elif not keep:
         upstreams.put_credentials(tx, repository_id, [])
+
+
+def _mark(sealed: Sequence[bytes]) -> str | None:
+    """Another one for other credentials, in another order too; None for none."""
+    each = (hashlib.blake2b(one, digest_size=8).digest() for one in sealed)
+    return hashlib.blake2b(b"".join(each), digest_size=8).hexdigest() if sealed else None
 
 
 def _origins(settings: UpstreamSettings | None) -> frozenset[tuple[str, str]]:

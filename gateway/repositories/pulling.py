@@ -111,7 +111,11 @@ class Pulling:
     # --- asking once ------------------------------------------------------------------------------------------------
 
     def key(self, kind: str, image: str, what: object) -> Hashable:
-        """Under which things of this repository are remembered and shared: with its settings, so that they end both."""
+        """Under which things of this repository are remembered and shared: with its settings, so that they end both.
+
+        Other credentials make other settings, too (`furnishing`). The row is as this request found it, so what was
+        asked with the old ones is noted for nobody who comes later, in any process.
+        """
         settings = hashlib.blake2b(self.record.settings.encode(), digest_size=16).digest()  # they may be 60 KiB
         return kind, self.record.id, settings, image, str(what)
 

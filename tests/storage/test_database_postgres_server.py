@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from storage import Unavailable
 from storage.database_postgres_line import READER
 from storage.database_postgres_server import Server
 from storage.database_postgres_session import Session
+from tests.faults.fault import DOWN, Stall
+from tests.faults.proxy import FaultProxy
 from tests.servers.postgres import PostgresServer, standby
+from tests.servers.processes import wait_until
 from tests.storage.lease_rows import count
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -60,6 +64,24 @@ def test_while_nobody_answers_one_at_a_time_tries(postgres: PostgresServer, serv
     assert len({id(error) for error in told}) == 100
     assert gone.failed_connects < 50
     assert all("cannot be reached" in str(error) for error in told)
+
+
+def test_an_attempt_that_took_long_to_fail_is_no_news(postgres: PostgresServer, postgres_database: str) -> None:
+    """Somebody else has reached the server since it began: nobody is refused because of it."""
+    hands = ThreadPoolExecutor(1)
+    with hands, FaultProxy(postgres.port, http=False) as proxy:
+        server = Server(make_conninfo(postgres.url_of(postgres_database, port=proxy.port), connect_timeout=2))
+        proxy.harm(Stall(0, DOWN), times=1)
+        failing = hands.submit(server.connect, READER)
+        assert wait_until(lambda: proxy.connections == 1, 20)
+        opened = [server.connect(READER)]
+        assert isinstance(failing.exception(timeout=60), Unavailable)
+
+        opened.append(server.connect(READER))
+
+        assert server.failed_connects == 1
+        for each in opened:
+            server.close(each)
 
 
 @pytest.mark.parametrize(

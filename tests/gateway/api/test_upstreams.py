@@ -6,6 +6,7 @@ import pytest
 
 from tests.gateway.api.installation import REPOSITORY, Installation
 from tests.gateway.api.proxied import HUB, make_proxy, pull
+from tests.served import sha256
 from tests.upstream.login import Bearer
 from tests.upstream.registry import Budget
 from tests.upstream.scripted import ScriptedUpstream
@@ -52,6 +53,29 @@ async def test_trouble_is_told_without_secrets(installation: Installation, upstr
     assert address["troubles"] >= 1
     assert address["last_trouble"]
     assert address["last_trouble_at"]
+
+
+async def test_what_was_denied_is_asked_for_with_new_credentials(
+    installation: Installation, upstream: ScriptedUpstream
+) -> None:
+    """At once: a "not found" for want of rights ends with the credentials, and with the settings, it was told to."""
+    upstream.shelf.image(IMAGE, "latest", b"layer")
+    upstream.registry.auth = Bearer({"ci": "right"})
+    await make_proxy(installation, upstream, negative_ttl=3600)
+    paths = [f"/v2/team/hub/{IMAGE}/{path}" for path in ("manifests/latest", f"blobs/{sha256(b'layer')}", "tags/list")]
+
+    async def statuses() -> list[int]:
+        return [(await installation.call("GET", path)).status for path in paths]
+
+    assert await statuses() == [404, 404, 404]
+    await installation.call("PATCH", HUB, {"credentials": [{"username": "ci", "password": "right"}]})
+    assert await statuses() == [200, 200, 200]
+
+    other = [f"/v2/team/hub/{IMAGE}/manifests/v1", f"/v2/team/hub/{IMAGE}/blobs/{sha256(b'v1')}"]
+    for wanted in (404, 200):
+        assert [(await installation.call("GET", path)).status for path in other] == [wanted, wanted]
+        upstream.shelf.image(IMAGE, "v1", b"v1")
+        await installation.call("PATCH", HUB, {"cache_ttl": 7})
 
 
 async def test_a_repository_without_upstream_has_no_state_of_one(installation: Installation) -> None:

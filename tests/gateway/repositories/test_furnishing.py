@@ -103,6 +103,20 @@ async def test_credentials_are_sealed_for_their_place(database: Database) -> Non
     assert await _sealed(database, record) == []
 
 
+async def test_other_credentials_make_other_settings(database: Database) -> None:
+    """So that what is remembered by the settings, in any process, ends with them; and nobody reads a secret there."""
+    record = await _make(database, "hub", "proxy", json.dumps({"upstream": {"urls": [URL]}}))
+    given = [(), (Credential("a", "x"),), (Credential("a", "x"), Credential("b", "y")), (Credential("b", "y"),)]
+
+    rows = [await _furnish(database, record, Furnishing(credentials=each)) for each in given]
+    same = await _furnish(database, record, Furnishing(upstream={"urls": (URL,)}))
+    without = await _furnish(database, record, Furnishing(credentials=()))
+
+    assert len({each.settings for each in rows}) == len(given)
+    assert (same.settings, without.settings) == (rows[-1].settings, rows[0].settings)
+    assert all(len(each.settings) < 120 for each in rows)
+
+
 async def test_an_upstream_that_comes_back_has_no_old_credentials(database: Database) -> None:
     """Taking the fallback away and giving another one does not revive what the first was asked with."""
     record = await _make(database, "images", "hosted")
