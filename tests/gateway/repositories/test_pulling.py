@@ -1,5 +1,6 @@
 """Pulling through: asked once for all who ask, over processes too; what is unknown, and to whom."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
@@ -7,10 +8,11 @@ from typing import cast
 import trio
 
 from gateway.oci.errors import Code
+from gateway.repositories.furnishing import Furnishing, Hands, furnish
 from gateway.repositories.pulling import Means, Pulling
 from gateway.upstream.http import Credential
 from gateway.upstream.settings import UpstreamSettings
-from storage import Digest
+from storage import Digest, RepositoryRecord, Transaction
 from tests.gateway.repositories.mirror import Mirror, asked, mirror
 from tests.gateway.repositories.shelf import refused
 from tests.served import sha256
@@ -102,6 +104,31 @@ async def test_what_one_repository_is_denied_another_may_have(through: Mirror, u
     await refused(Code.MANIFEST_UNKNOWN, through.manifest(stranger, "secret/app", image.digest))
     for digest in image.blobs:
         await refused(Code.BLOB_UNKNOWN, through.find(stranger, "secret/app", digest))
+
+
+async def test_new_credentials_end_what_every_process_remembers(anywhere: Mirror, upstream: ScriptedUpstream) -> None:
+    """A "not found" was told to somebody else: with the row of the next request no process believes it any more."""
+    upstream.registry.auth = Bearer({"user": "pw"})
+    image = upstream.shelf.image("app", "latest", b"layer")
+    record, scene = await anywhere.make(negative_ttl_s=3600), anywhere.scene
+    wanted = Furnishing(credentials=[Credential("user", "pw")])
+
+    async with mirror(scene, upstream, anywhere.docked.root) as second:
+        for worker in (anywhere, second):
+            await refused(Code.MANIFEST_UNKNOWN, worker.manifest(record, "app", "latest"))
+        entered = await scene.database.transaction(_enter, record, wanted)
+        for worker in (anywhere, second):
+            assert await worker.digest(entered, "app", "latest") == image.digest
+
+
+def _enter(tx: Transaction, record: RepositoryRecord, wanted: Furnishing) -> RepositoryRecord:
+    """Change the repository as the API does, with credentials sealed as mirrors open them."""
+
+    def seal(credential: Credential, _repository_id: int, _position: int) -> bytes:
+        return json.dumps([credential.username, credential.secret]).encode()
+
+    hands = Hands(seal, admit=lambda _field: None, find_member=lambda _tx, _name: None)
+    return furnish(tx, record, wanted, hands=hands, now=1)
 
 
 async def test_what_is_remembered_by_settings_does_not_hold_them(through: Mirror) -> None:
