@@ -1,12 +1,13 @@
 """Repositories: made, listed, changed and removed. Their images are the registry API's business."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.access.actions import Action
 from gateway.access.principal import Principal
 from gateway.access.rights import is_admin, is_auditor, manages_project, rights
+from gateway.api import audit
 from gateway.api.errors import denied, invalid, not_found
 from gateway.api.listing import shown, visible_repositories
 from gateway.api.needs import sees_project
@@ -36,6 +37,8 @@ _WHY_NOT: Final = {
     "token_hosts": "only admins may let further hosts have credentials",
     "remote_url": "only admins may name an address without TLS, or another one where private addresses may be dialled",
 }
+_NAMED: Final = 5
+"""Virtual repositories in one message."""
 _ADDRESSES: Final = {
     "host_names": AddressKind.HOST,
     "catch_all_hosts": AddressKind.CATCH_ALL,
@@ -225,18 +228,52 @@ def _finding(principal: Principal) -> Callable[[Transaction, str], RepositoryRec
 
 
 async def delete(ask: Ask) -> Reply:
-    """Remove it with its images, sessions and roles; blobs that nothing else needs go with the next sweeps."""
-    if not await ask.api.database.transaction(_delete, ask.principal, ask.subject.repository.id):
+    """Remove it with its images, sessions and roles; blobs that nothing else needs go with the next sweeps.
+
+    Virtual repositories that the caller has no say in lose the member, which the audit says of each of them.
+    """
+    repository = ask.subject.repository
+    bereft = await ask.api.database.transaction(_delete, ask.principal, repository.id)
+    if bereft is None:
         raise not_found()
-    return Reply(concerns=ask.subject.repository.full_name)
+    for view in bereft:
+        audit.record(
+            ask.visit,
+            act="repository.lose_member",
+            concerns=f"{view.full_name} without {repository.full_name}",
+            outcome="ok",
+            principal=ask.principal,
+            fields=["members"],
+        )
+    return Reply(concerns=repository.full_name)
 
 
-def _delete(tx: Transaction, principal: Principal, repository_id: int) -> bool:
-    """Whether there was one; `Conflict` names a virtual repository around it only to who may see that."""
+def _delete(tx: Transaction, principal: Principal, repository_id: int) -> list[RepositoryRecord] | None:
+    """The virtual repositories that lost it as a member; None if there was no such repository.
+
+    Whoever may take it out by themselves does that first, as names that it had come from other members then: `Conflict`
+    names these. Those of others hold nobody up, or any project could keep another one's repositories for ever.
+    """
+    record = repositories.get(tx, repository_id)
+    if record is None:
+        return None
+    around = members.virtuals_of(tx, repository_id)
+    held = [(each, rights(tx, principal, each, None)) for each in around]
+    mine = [(each, may) for each, may in held if Action.CONFIGURE in may or each.project_id == record.project_id]
+    if mine:
+        raise Conflict(_take_out_first([each for each, may in mine if Action.PULL in may]))
+    members.take_out(tx, repository_id, of=[each.id for each in around])
     try:
-        return repositories.delete(tx, repository_id)
-    except Conflict:
-        around = members.virtuals_of(tx, repository_id)
-        if all(Action.PULL in rights(tx, principal, each, None) for each in around):
-            raise
-        raise Conflict("it is a member of a virtual repository that you may not see: ask an admin") from None
+        repositories.delete(tx, repository_id)
+    except Conflict:  # it names a view, which the caller may not see
+        raise Conflict("it became a member of a virtual repository this very moment: try again") from None
+    return around
+
+
+def _take_out_first(seen: Sequence[RepositoryRecord]) -> str:
+    """Names only what the caller may see: a narrowed credential may hide some of the project's own."""
+    if not seen:
+        return "it is a member of a virtual repository of its project that you may not see: ask a maintainer"
+    names = ", ".join(each.full_name for each in seen[:_NAMED])
+    more = f" and {len(seen) - _NAMED} more" if len(seen) > _NAMED else ""
+    return f"it is a member of the virtual repository {names}{more}: take it out there first"

@@ -4,7 +4,7 @@ Knows which repository contains which, so that none contains itself; whom a memb
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,6 +53,10 @@ _VIRTUALS_AROUND = (
 )
 _DROP = sa.delete(repository_members).where(repository_members.c.repository_id == bindparam("repository_id"))
 _ADD = sa.insert(repository_members)
+_TAKE_OUT = sa.delete(repository_members).where(
+    repository_members.c.member_id == bindparam("member_id"),
+    repository_members.c.repository_id.in_(bindparam("ids", expanding=True)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,15 @@ def put(tx: Connection, repository_id: int, members: Sequence[NewMember]) -> Non
     tx.execute(_DROP, {"repository_id": repository_id})
     if members:
         tx.execute(_ADD, [_row(repository_id, place, member) for place, member in enumerate(members)])
+
+
+def take_out(tx: Connection, member_id: int, *, of: Collection[int]) -> None:
+    """Let these virtual repositories be without that member; the others keep their order, and none is the new default.
+
+    What it had there is then looked for in the members behind it.
+    """
+    if of:
+        tx.execute(_TAKE_OUT, {"member_id": member_id, "ids": sorted(of)})
 
 
 def _known(tx: Connection, repository_id: int) -> RepositoryRecord:

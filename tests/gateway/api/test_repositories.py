@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.access.actions import Role
 from storage.metadata import accounts
@@ -187,18 +188,69 @@ async def test_a_deleted_repository_is_gone_with_everything(installation: Instal
     assert after.id != before.id
 
 
-async def test_a_member_stays_and_a_private_view_has_no_name(installation: Installation) -> None:
-    """Without it names there would come from another member; whoever may not see the view does not hear of it."""
-    inside = {"members": [{"repository": REPOSITORY}], "repository_type": "virtual"}
-    await installation.call("POST", PATH, {"project": "hidden", "name": "view", **inside})
+async def _view(installation: Installation, project: str, *wanted: dict[str, Any], name: str = "view") -> None:
+    """A virtual repository, made by an admin."""
+    body = {"project": project, "name": name, "repository_type": "virtual", "members": wanted}
+    assert (await installation.call("POST", PATH, body)).status == 201
 
-    by_admin = await installation.call("DELETE", f"{PATH}/{REPOSITORY}")
-    by_owner = await installation.call("DELETE", f"{PATH}/{REPOSITORY}", auth="olga")
 
-    assert (by_admin.status, by_owner.status) == (409, 409)
-    assert b"hidden/view" in by_admin.body
-    assert b"hidden" not in by_owner.body
+async def test_a_member_stays_while_who_deletes_may_take_it_out(installation: Installation) -> None:
+    """Without it names there would come from another member: in views of the own project, and of who configures."""
+    await _view(installation, "team", {"repository": REPOSITORY})
+    await _view(installation, "hidden", {"repository": REPOSITORY})
+    view = await installation.repository("hidden/view")
+    boss = await installation.services.database.read(accounts.find, "olga")
+    assert view is not None
+    assert boss is not None
+    await installation.services.accounts.put_grant(boss.id, Role.MAINTAINER, repository_id=view.id)
+
+    refused = [await installation.call("DELETE", f"{PATH}/{REPOSITORY}", auth=each) for each in (ADMIN, "olga", "mary")]
+
+    assert [each.status for each in refused] == [409] * 3
+    assert [(b"team/view" in each.body, b"hidden/view" in each.body) for each in refused] == [
+        (True, True),
+        (True, True),
+        (True, False),
+    ]
     assert await installation.repository(REPOSITORY) is not None
+
+
+async def test_views_of_others_hold_no_owner_up(installation: Installation) -> None:
+    """They lose the member, the audit says so of each, and whoever deletes hears of none; no other is the default."""
+    await _view(installation, "hidden", {"repository": PUBLIC}, {"repository": REPOSITORY, "default": True})
+    await _view(installation, "hidden", {"repository": REPOSITORY}, {"repository": SECRET}, name="other")
+
+    with capture_logs() as logs:
+        deleted = await installation.call("DELETE", f"{PATH}/{REPOSITORY}", auth="mary")
+    left = [(await installation.call("GET", f"{PATH}/hidden/{name}")).value for name in ("view", "other")]
+    push = await installation.call("POST", "/v2/hidden/view/app/blobs/uploads/")
+
+    assert (deleted.status, deleted.body) == (204, b"")
+    assert not any("hidden" in value for value in deleted.headers.values())
+    assert await installation.repository(REPOSITORY) is None
+    assert [[(each["repository"], each["default"]) for each in view["members"]] for view in left] == [
+        [(PUBLIC, False)],
+        [(SECRET, False)],
+    ]
+    assert push.status == 405
+    told = [(each["act"], each["object"], each["account"]) for each in logs if each["event"] == "audit"]
+    assert told == [
+        ("repository.lose_member", f"hidden/other without {REPOSITORY}", "mary"),
+        ("repository.lose_member", f"hidden/view without {REPOSITORY}", "mary"),
+        ("repository.delete", REPOSITORY, "mary"),
+    ]
+
+
+async def test_a_refused_deletion_takes_it_out_of_no_view(installation: Installation) -> None:
+    """Neither of the own one nor of that of somebody else, which stays unnamed."""
+    await _view(installation, "team", {"repository": REPOSITORY})
+    await _view(installation, "hidden", {"repository": REPOSITORY})
+
+    refused = await installation.call("DELETE", f"{PATH}/{REPOSITORY}", auth="mary")
+    left = [(await installation.call("GET", f"{PATH}/{project}/view")).value for project in ("team", "hidden")]
+
+    assert (refused.status, b"hidden" in refused.body) == (409, False)
+    assert [[each["repository"] for each in view["members"]] for view in left] == [[REPOSITORY]] * 2
 
 
 async def test_maintaining_one_repository_does_not_remove_it(installation: Installation) -> None:

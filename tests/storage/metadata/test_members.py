@@ -125,6 +125,33 @@ async def test_a_member_is_not_deleted_under_its_virtual_repository(database: Da
     assert await database.transaction(repositories.delete, one.id)
 
 
+async def test_a_member_is_taken_out_of_some(database: Database) -> None:
+    """The others keep it, members keep their order, and none is the default in its place."""
+
+    def fill(tx: Transaction) -> list[RepositoryRecord]:
+        one, two, three = (repository(tx, f"team/{name}") for name in ("one", "two", "three"))
+        inside = [NewMember(one.id), NewMember(two.id, is_default=True), NewMember(three.id)]
+        views = [virtual(tx, name) for name in ("a", "b", "c")]
+        for view in views:
+            members.put(tx, view.id, inside)
+        members.take_out(tx, two.id, of=[views[0].id, views[2].id])
+        members.take_out(tx, one.id, of=[])
+        return views
+
+    views = await database.transaction(fill)
+    found = [await database.read(members.of, view.id) for view in views]
+
+    assert [[each.repository.name for each in inside] for inside in found] == [
+        ["one", "three"],
+        ["one", "two", "three"],
+        ["one", "three"],
+    ]
+    assert [any(each.is_default for each in inside) for inside in found] == [False, True, False]
+    again = [NewMember(each.repository.id) for each in found[0]]
+    await database.transaction(members.put, views[0].id, [*again, NewMember(views[1].id)])
+    assert len(await database.read(members.of, views[0].id)) == 3
+
+
 async def test_the_database_itself_keeps_a_member(database: Database) -> None:
     """Also a program that knows nothing of members cannot take one away."""
 
