@@ -67,7 +67,7 @@ def test_jobs_run_at_once_and_the_background_counts_apart(server: Server) -> Non
 def test_a_time_is_kept(server: Server) -> None:
     """With `seconds` the load goes on for that long and ends what it has begun."""
     outcome = drive([job(server, connections=2, seconds=0.3, warm_s=0.01)], tree=server.processes, cores=FREE)
-    assert 0.3 <= outcome.wall_s < 5
+    assert 0.3 <= outcome.wall_s < 30
     assert outcome.requests >= 2
     assert outcome.moved_bytes == outcome.requests * LAYER.size_bytes
 

@@ -46,7 +46,7 @@ def test_all_that_was_due_is_sent_and_recorded(server: Server) -> None:
     assert outcome.whole is not None
     late = outcome.recordings["late"].latencies()
     assert outcome.whole.count == late.count == due
-    assert late.p50_ms < outcome.whole.p50_ms
+    assert late.p50_ms <= outcome.whole.p50_ms  # the same on a machine that is late by far more than an answer takes
 
 
 @pytest.mark.slow

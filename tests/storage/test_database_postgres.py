@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from storage import Pool, PostgresDatabase, Unavailable
+from storage.database_postgres_line import READER
 from tests.faults.fault import DOWN, UP, Cut, Direction, HalfClose, Latency, Reset, Stall
 from tests.faults.proxy import FaultProxy
 from tests.servers.postgres import PostgresServer
@@ -26,7 +27,7 @@ from tests.storage.lease_rows import insert, names
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-HEALED_S = 5.0
+HEALED_S = 10.0
 """Within which everything works again once the server does."""
 
 
@@ -109,7 +110,7 @@ async def under_load(url: str) -> AsyncIterator[Load]:
 async def healed(load: Load) -> float:
     """How long it took until every kind of call worked again."""
     began = time.monotonic()
-    with trio.fail_after(20):
+    with trio.fail_after(3 * HEALED_S):
         await load.all_work(began)
     return time.monotonic() - began
 
@@ -127,7 +128,7 @@ async def test_a_server_that_goes_and_comes_back(shaken_postgres: PostgresServer
         with pytest.raises(Unavailable):
             await load.database.check()
         await load.all_fail("read", "survey", "write")
-        assert load.slowest_s < 2
+        assert load.slowest_s < READER.statement_s
         shaken_postgres.start()
         assert await healed(load) < HEALED_S
         await load.database.check()
@@ -184,7 +185,7 @@ async def test_a_lock_that_somebody_else_holds(postgres: PostgresServer, postgre
     async with under_load(postgres_url) as load:
         with psycopg.connect(postgres_url) as stranger:
             stranger.execute("LOCK TABLE leases")
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 await load.all_fail("read")
         assert await healed(load) < HEALED_S
 

@@ -61,7 +61,7 @@ def test_an_answer_that_does_not_come_is_not_awaited(shaken_postgres: PostgresSe
     began = time.monotonic()
     with pytest.raises(Unavailable):
         session.read(count)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < READER.statement_s  # which others have
     shaken_postgres.resume()
     assert session.read(count) == 0
     session.close()
@@ -81,7 +81,7 @@ def test_what_is_asked_while_a_statement_runs_can_end_it(server: Server) -> None
     session = Session(server, READER, look)
     with pytest.raises(Cancelled):
         session.read(lambda tx: tx.execute(sa.select(sa.func.pg_sleep(10))).all())
-    assert time.monotonic() - began < 3  # before the server would end it
+    assert time.monotonic() - began < READER.statement_s  # when the server would end it
     assert server.connections == 0
 
 

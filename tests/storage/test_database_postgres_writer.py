@@ -137,7 +137,7 @@ async def test_a_process_that_is_frozen_loses_the_lock_and_its_act(database: Pos
             frozen.send_signal(signal.SIGSTOP)
             began = time.monotonic()
             assert await database.transaction(insert, "other") == "other"
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < WRITER.lock_s
             frozen.send_signal(signal.SIGCONT)
             frozen.stdin.write("go\n")
             frozen.stdin.flush()
@@ -155,7 +155,7 @@ async def test_a_process_that_is_killed_lets_go_at_once(database: PostgresDataba
         os.kill(running.pid, signal.SIGKILL)
         began = time.monotonic()
         await database.transaction(insert, "other")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < WRITER.pause_s
 
 
 async def test_two_replicas_get_their_turns(database: PostgresDatabase, rows_url: str) -> None:
@@ -175,7 +175,7 @@ async def test_two_replicas_get_their_turns(database: PostgresDatabase, rows_url
             began = time.monotonic()
             await database.transaction(insert, f"modest-{number}")
             slowest_s = max(slowest_s, time.monotonic() - began)
-        assert slowest_s < 3
+        assert slowest_s < WRITER.lock_s / 2
         nursery.cancel_scope.cancel()
 
 

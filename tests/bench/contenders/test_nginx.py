@@ -32,12 +32,13 @@ async def test_ranges_do_not_wait_for_acknowledgements(server: Server) -> None:
     """A range of 64 KiB over a kept connection takes far less than the 40 ms of a delayed acknowledgement."""
     took_ms = []
     async with await Connection.open(server.endpoint) as connection:
-        for _ in range(9):
+        for _ in range(60):
             start_ns = time.perf_counter_ns()
             reply = await connection.request(get(f"/v2/app/blobs/{LAYER.digest}", range="bytes=1000-66535"))
             took_ms.append((reply.end_ns - start_ns) / 1e6)
             assert (reply.status, reply.size_bytes) == (206, 65536)
-    assert sorted(took_ms)[4] < 20
+    # A new connection is acknowledged at once for a while; after that such a delay would befall each answer.
+    assert min(took_ms[30:]) < 20
 
 
 async def test_a_connection_is_kept_for_any_number_of_requests(server: Server) -> None:
