@@ -13,6 +13,7 @@ from tests.clients.mirrors import PROJECT, Mirrors, mirrors
 from tests.clients.podman_client import new_podman
 from tests.clients.skopeo_client import Skopeo
 from tests.served import ADMIN
+from tests.upstream.proxied import files_of
 
 pytestmark = pytest.mark.clients
 
@@ -136,8 +137,10 @@ def test_a_mirror_that_is_kept_up_to_date_sends_no_bytes_twice(machine: Machine,
     assert skopeo.keep_login(*ADMIN).succeeded
     image = make_image(layers=3)
     skopeo.push(image, f"{near.gateway.address}/{PROJECT}/own/first:1.0")
-    stored = {path for path in (near.gateway.data / "storages").rglob("*") if path.is_file()}
+    blobs = (image.config, *image.layers)
+    stored = [files_of(near.gateway, content) for content in blobs]
 
     skopeo.push(image, f"{near.gateway.address}/common/docker-hosted/second:1.0")
 
-    assert {path for path in (near.gateway.data / "storages").rglob("*") if path.is_file()} == stored
+    assert [len(files) for files in stored] == [1] * len(blobs)
+    assert [files_of(near.gateway, content) for content in blobs] == stored

@@ -153,7 +153,7 @@ def test_a_tls_greeting_is_answered_at_once(skopeo: Skopeo, registry: Registry) 
 
     greetings = [each for each in seen if each.method == "TLS"]
     assert greetings
-    assert all(each.ended_s - each.started_s < 2 for each in greetings)
+    assert all(each.ended_s - each.started_s < 5 for each in greetings)  # a head is waited for for 10 s
 
 
 def test_pull_by_digest(skopeo: Skopeo, registry: Registry) -> None:
