@@ -8,7 +8,7 @@ what is given was pushed to this repository, came from its own upstream, or may 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from gateway.oci.manifest import Manifest
 from gateway.oci.names import Tag
@@ -88,6 +88,15 @@ class TagPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferrersPage(Generic[T]):
+    """What was built of referrers; `warning` and `age_s` as in `FoundManifest`."""
+
+    built: T
+    warning: str | None = None
+    age_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Push:
     """A manifest on its way in: its bytes, what they say, the tags to point at it, and who pushes."""
 
@@ -133,7 +142,7 @@ class Repository(Protocol):
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """What `build` makes of the manifests with this subject, up to `limit`, by digest beyond `after`.
 
         There are none for unknown subjects and images (row RF-04). `build` is called once, perhaps in a thread, and

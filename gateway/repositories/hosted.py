@@ -21,7 +21,16 @@ from gateway.oci.manifest import Descriptor, Manifest
 from gateway.oci.names import Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories import rows
-from gateway.repositories.contract import AdmitDelete, AdmitTag, Caller, Confirm, FoundManifest, Push, TagPage
+from gateway.repositories.contract import (
+    AdmitDelete,
+    AdmitTag,
+    Caller,
+    Confirm,
+    FoundManifest,
+    Push,
+    ReferrersPage,
+    TagPage,
+)
 from storage import (
     BlobReader,
     BlobUnknown,
@@ -113,7 +122,7 @@ class HostedRepository:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """See `contract.Repository.referrers`."""
 
         def page(tx: Transaction) -> T:
@@ -123,7 +132,7 @@ class HostedRepository:
             listed = manifests.referrers(tx, found.id, subject, artifact_type=artifact_type, after=after, limit=limit)
             return build(map(rows.referrer_of, listed))
 
-        return await self._database.survey(page)
+        return ReferrersPage(await self._database.survey(page))
 
     # --- writing ------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import merge
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.oci.referrers import Referrer
 from gateway.repositories import rows
-from gateway.repositories.contract import TagPage
+from gateway.repositories.contract import ReferrersPage, TagPage
 from gateway.repositories.pulling import Pulling
 from gateway.repositories.remembered import Memory
 from gateway.upstream.answers import TagListing
@@ -26,6 +26,8 @@ from storage.metadata import images, manifests, tags
 T = TypeVar("T")
 
 _EMPTY = TagListing((), is_complete=True)
+_OLD_REFERRERS: Final = "the upstream registry cannot be asked for referrers: this is what it said before"
+_OWN_REFERRERS: Final = "the upstream registry cannot be asked for referrers: these were pulled from here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,15 @@ class Listed:
     """The tags that the upstream has; `names` None: it has no such image. `warning` and `age_s` as in `TagPage`."""
 
     names: Sequence[str] | None
+    warning: str | None = None
+    age_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Theirs:
+    """The referrers that the upstream has, by digest; `warning` and `age_s` as in `ReferrersPage`."""
+
+    listed: Sequence[Referrer] = ()
     warning: str | None = None
     age_s: int | None = None
 
@@ -89,14 +100,15 @@ class Listing:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """What `build` makes of the referrers there and here, but for the `hidden` digests (of theirs).
 
         As in `contract.Repository.referrers`; and as `tags` in trouble.
         """
+        said = await self._theirs(image, subject)
         theirs = [
             each
-            for each in await self._theirs(image, subject)
+            for each in said.listed
             if after < str(each.digest)
             and artifact_type in {None, each.artifact_type}
             and str(each.digest) not in hidden
@@ -106,30 +118,30 @@ class Listing:
             own = self._own_referrers(tx, image, subject, artifact_type=artifact_type, after=after, limit=limit)
             return build(islice(_each_once(merge(own, theirs, key=_digest_text)), limit))
 
-        return await self._means.database.survey(page)
+        return ReferrersPage(await self._means.database.survey(page), said.warning, said.age_s)
 
-    async def _theirs(self, image: str, subject: Digest) -> Sequence[Referrer]:
+    async def _theirs(self, image: str, subject: Digest) -> _Theirs:
         if not self._pulling.may_ask(image):
-            return ()
+            return _Theirs()
         try:
             return await self._referrers(image, subject)
         except UpstreamError:
             if await self._means.database.survey(self._has_own_referrers, image, subject):
-                return ()
+                return _Theirs((), _OWN_REFERRERS, 0)
             raise
 
-    async def _referrers(self, image: str, subject: Digest) -> Sequence[Referrer]:
+    async def _referrers(self, image: str, subject: Digest) -> _Theirs:
         """What refers to it there, by digest; the last list that is known, in trouble."""
         key = self._pulling.key("referrers", image, subject)
         known = self._means.referrers.find(key)
         if known is not None and known.age_s < self._lifetime_s(len(known.value)):
-            return known.value
+            return _Theirs(known.value)
         try:
-            return await self._share(key, partial(self._ask_referrers, key, image, subject))
+            return _Theirs(await self._share(key, partial(self._ask_referrers, key, image, subject)))
         except UpstreamError:
             if known is None:
                 raise
-            return known.value
+            return _Theirs(known.value, _OLD_REFERRERS, int(known.age_s))
 
     async def _ask_referrers(self, key: Hashable, image: str, subject: Digest) -> tuple[Referrer, ...]:
         try:

@@ -29,6 +29,7 @@ from gateway.repositories.contract import (
     Confirm,
     FoundManifest,
     Push,
+    ReferrersPage,
     TagPage,
 )
 from gateway.repositories.hosted import HostedRepository
@@ -122,7 +123,7 @@ class MigratingRepository:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """See `contract.Repository.referrers`: its own and the upstream's, but for those deleted here."""
         hidden = await self._means.database.read(self._buried, image)
         return await self._listing.merged(

@@ -28,7 +28,7 @@ from gateway.oci.errors import RegistryError, blob_unknown, manifest_unknown, na
 from gateway.oci.names import Reference, Tag
 from gateway.oci.referrers import Referrer
 from gateway.repositories.arriving import Arriving
-from gateway.repositories.contract import ArrivingBlob, FoundManifest, TagPage
+from gateway.repositories.contract import ArrivingBlob, FoundManifest, ReferrersPage, TagPage
 from gateway.repositories.freshness import Standing, standing
 from gateway.repositories.listing import Listing, own_page, page_of
 from gateway.repositories.pulling import Copy, Means, Pulling
@@ -167,11 +167,11 @@ class ProxyRepository:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """See `contract.Repository.referrers`: what the upstream lists, and what was pulled from here (row RF-19)."""
         name = self._stored_name(image)
         if not self._pulling.allows(name):
-            return build(iter(()))
+            return ReferrersPage(build(iter(())))
         return await self._listing.merged(
             name, subject, hidden=frozenset(), artifact_type=artifact_type, after=after, limit=limit, build=build
         )

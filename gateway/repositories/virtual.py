@@ -26,6 +26,7 @@ from gateway.repositories.contract import (
     Caller,
     FoundManifest,
     OpenRepository,
+    ReferrersPage,
     Repository,
     TagPage,
 )
@@ -113,12 +114,8 @@ class VirtualRepository:
         pages, is_whole = await self._each(image, lambda each, inside: each.tags(inside, after=after, limit=limit))
         if not pages and is_whole:
             raise name_unknown(image)
-        warning = next((page.warning for page in pages if page.warning is not None), None)
-        return TagPage(
-            list(islice(_unique(merge(*(page.names for page in pages))), limit)),
-            warning if is_whole else _INCOMPLETE,
-            max((page.age_s for page in pages if page.age_s is not None), default=None),
-        )
+        names = list(islice(_unique(merge(*(page.names for page in pages))), limit))
+        return TagPage(names, *_staleness(pages, is_whole=is_whole))
 
     async def referrers(
         self,
@@ -129,20 +126,22 @@ class VirtualRepository:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """See `contract.Repository.referrers`: those in all members, each once."""
         first: list[Referrer] = []
 
-        async def ask(each: Repository, inside: str) -> None:
+        async def ask(each: Repository, inside: str) -> ReferrersPage[None]:
             nonlocal first
             theirs = await each.referrers(
                 inside, subject, artifact_type=artifact_type, after=after, limit=limit, build=_one_page
             )
-            merged = merge(first, theirs, key=lambda referrer: str(referrer.digest))
+            merged = merge(first, theirs.built, key=lambda referrer: str(referrer.digest))
             first = _one_page(islice(_unique(merged, key=lambda referrer: referrer.digest), limit))
+            return ReferrersPage(None, theirs.warning, theirs.age_s)  # not the page itself: they would add up
 
-        await self._each(image, ask)
-        return await self._database.survey(lambda _: build(iter(first)))  # a long page takes its time: not on the loop
+        pages, is_whole = await self._each(image, ask)
+        built = await self._database.survey(lambda _: build(iter(first)))  # a long page takes its time: not on the loop
+        return ReferrersPage(built, *_staleness(pages, is_whole=is_whole))
 
     # --- which members, and what they say -------------------------------------------------------------------------
 
@@ -225,6 +224,13 @@ def _tell(error: Exception) -> NoReturn:
     if isinstance(error, UpstreamError) and not isinstance(error, UpstreamBusy):
         raise unavailable(_INCOMPLETE, error.retry_after_s or _RETRY_AFTER_S) from error
     raise error
+
+
+def _staleness(pages: Sequence[TagPage | ReferrersPage[None]], *, is_whole: bool) -> tuple[str | None, int | None]:
+    """The warning and the age of what was merged from these; `is_whole`: all members could be asked."""
+    warning = next((page.warning for page in pages if page.warning is not None), None)
+    age_s = max((page.age_s for page in pages if page.age_s is not None), default=None)
+    return warning if is_whole else _INCOMPLETE, age_s
 
 
 def _one_page(ordered: Iterable[Referrer]) -> list[Referrer]:

@@ -14,7 +14,7 @@ from gateway.oci.listing import cursor, next_link
 from gateway.oci.manifest import MAX_BYTES
 from gateway.oci.names import parse_digest
 from gateway.oci.referrers import CONTENT_TYPE, Referrer, build_page
-from gateway.v2.answers import entity
+from gateway.v2.answers import entity, staleness
 from gateway.v2.services import V2
 from storage import Digest
 
@@ -27,19 +27,21 @@ async def get(v2: V2, call: Call, target: paths.Referrers, request: Request) -> 
     subject = parse_digest(target.digest_text)
     wanted = request.args.get("artifactType")
     repository = v2.open_repository(call.repository, call.caller)
-    page = await repository.referrers(
+    found = await repository.referrers(
         call.image,
         subject,
         artifact_type=wanted,
         after=cursor(request.args.get("last")),
         limit=_ROWS + 1,
-        build=lambda found: _page(found, limit_bytes=min(v2.limits.manifest_bytes, MAX_BYTES)),
+        build=lambda referrers: _page(referrers, limit_bytes=min(v2.limits.manifest_bytes, MAX_BYTES)),
     )
+    page = found.built
     headers = {"OCI-Filters-Applied": "artifactType"} if wanted is not None else {}
     if page.next_after is not None:
         extra = {"artifactType": wanted} if wanted is not None else {}
         path = call.path(f"referrers/{subject}")
         headers["Link"] = next_link(path, last=str(page.next_after), n=None, extra=extra)
+    headers |= staleness(found.warning, found.age_s)
     return entity(page.body, CONTENT_TYPE, headers)
 
 

@@ -307,7 +307,7 @@ async def test_tags_come_in_pages_in_bytewise_order(shelf: Shelf) -> None:
 
 async def _referrers_of(shelf: Shelf, subject: Digest, **asked: Any) -> Any:
     given = {"artifact_type": None, "after": "", "limit": 100, "build": list, **asked}
-    return await shelf.hosted.referrers("app", subject, **given)
+    return (await shelf.hosted.referrers("app", subject, **given)).built
 
 
 async def test_referrers_by_digest_and_type_in_pages(shelf: Shelf) -> None:
@@ -329,7 +329,8 @@ async def test_referrers_by_digest_and_type_in_pages(shelf: Shelf) -> None:
     page = await _referrers_of(shelf, ABSENT, after=str(made[0]), limit=1)
     assert [row.digest for row in page] == [made[1]]
     assert await _referrers_of(shelf, Digest.of(IMAGE)) == []
-    assert await shelf.hosted.referrers("never", ABSENT, artifact_type=None, after="", limit=9, build=list) == []
+    none = await shelf.hosted.referrers("never", ABSENT, artifact_type=None, after="", limit=9, build=list)
+    assert (none.built, none.warning) == ([], None)
 
 
 async def test_a_page_of_referrers_is_built_off_the_loop(shelf: Shelf) -> None:
@@ -340,7 +341,8 @@ async def test_a_page_of_referrers_is_built_off_the_loop(shelf: Shelf) -> None:
         return threading.get_ident(), len(list(rows))
 
     for image in ("app", "never"):
-        thread, count = await shelf.hosted.referrers(image, ABSENT, artifact_type=None, after="", limit=9, build=build)
+        page = await shelf.hosted.referrers(image, ABSENT, artifact_type=None, after="", limit=9, build=build)
+        thread, count = page.built
         assert (thread != threading.get_ident(), count) == (True, 0)
 
 

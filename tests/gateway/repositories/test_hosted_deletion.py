@@ -145,7 +145,8 @@ async def test_a_deleted_referrer_is_not_listed(shelf: Shelf) -> None:
     referrer = await shelf.put(image_manifest(CONFIG, subject=about))
 
     async def listed() -> list[Referrer]:
-        return await shelf.hosted.referrers("app", subject, artifact_type=None, after="", limit=10, build=list)
+        found = await shelf.hosted.referrers("app", subject, artifact_type=None, after="", limit=10, build=list)
+        return found.built
 
     await shelf.delete(subject)
     assert [row.digest for row in await listed()] == [referrer]

@@ -34,7 +34,7 @@ async def referrers_of(
     limit: int = 100,
 ) -> list[str]:
     """The digests of a page."""
-    return await through.at(record).referrers(
+    page = await through.at(record).referrers(
         "app",
         Digest.parse(subject),
         artifact_type=artifact_type,
@@ -42,6 +42,14 @@ async def referrers_of(
         limit=limit,
         build=lambda listed: [str(each.digest) for each in listed],
     )
+    return page.built
+
+
+async def staleness_of(through: Mirror, record: RepositoryRecord, subject: str) -> tuple[bool, int | None]:
+    """Whether a page of referrers comes with a warning, and its age."""
+    asked_for = Digest.parse(subject)
+    page = await through.at(record).referrers("app", asked_for, artifact_type=None, after="", limit=9, build=list)
+    return page.warning is not None, page.age_s
 
 
 # --- tags ------------------------------------------------------------------------------------------------------------
@@ -123,18 +131,23 @@ async def test_rf_19_referrers_of_a_proxy(through: Mirror, upstream: ScriptedUps
 
 
 async def test_referrers_in_trouble(through: Mirror, upstream: ScriptedUpstream) -> None:
-    """The last list that is known, else what was pulled; an empty list would say that nothing is signed."""
+    """The last list that is known, else what was pulled, both with a warning; an empty list would say "unsigned"."""
     subject = upstream.shelf.image("app", "latest", b"layer").digest
     made = sorted(upstream.shelf.artifact("app", subject, content, SIGNATURE).digest for content in (b"1", b"2"))
     record = await through.make(cache_ttl_s=100)
-    await referrers_of(through, record, subject)
+    unsigned = sha256(b"unsigned")
+    assert await referrers_of(through, record, unsigned) == []
+    assert await staleness_of(through, record, subject) == (False, None)
     await through.manifest(record, "app", made[0])
     upstream.script(Says(500))
     through.scene.clock.advance(150)
 
     assert await referrers_of(through, record, subject) == made
+    for asked_for in (subject, unsigned):
+        assert await staleness_of(through, record, asked_for) == (True, 150)
     async with mirror(through.scene, upstream, through.docked.root) as restarted:
         assert await referrers_of(restarted, record, subject) == [made[0]]
+        assert await staleness_of(restarted, record, subject) == (True, 0)
         with pytest.raises(UpstreamError):
             await referrers_of(restarted, record, sha256(b"other"))
 

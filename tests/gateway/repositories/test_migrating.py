@@ -229,7 +229,7 @@ async def test_referrers_of_both(through: Mirror, upstream: ScriptedUpstream, re
         build=lambda found: [str(each.digest) for each in found],
     )
 
-    assert listed == sorted([theirs[1], sha256(own)])
+    assert listed.built == sorted([theirs[1], sha256(own)])
 
 
 async def test_a_pusher_shares_what_it_may_read(through: Mirror, record: RepositoryRecord, shelf: Shelf) -> None:

@@ -16,6 +16,7 @@ from gateway.repositories.contract import (
     ArrivingBlob,
     Caller,
     FoundManifest,
+    ReferrersPage,
     Repository,
     TagPage,
     WritableRepository,
@@ -70,7 +71,7 @@ class Scripted:
         after: str,
         limit: int,
         build: Callable[[Iterator[Referrer]], T],
-    ) -> T:
+    ) -> ReferrersPage[T]:
         """See `contract.Repository`."""
         raise self._counted()
 
@@ -146,7 +147,8 @@ async def test_what_no_member_has_is_unknown(house: House) -> None:
     await refused(Code.MANIFEST_UNKNOWN, view.manifest("app", absent))
     await refused(Code.BLOB_UNKNOWN, view.find_blob("app", absent))
     await refused(Code.NAME_UNKNOWN, view.tags("none", after="", limit=10))
-    assert await view.referrers("none", absent, artifact_type=None, after="", limit=10, build=list) == []
+    none = await view.referrers("none", absent, artifact_type=None, after="", limit=10, build=list)
+    assert none == ReferrersPage([])
 
 
 async def test_a_digest_is_read_where_it_is(house: House) -> None:
@@ -263,10 +265,12 @@ async def test_referrers_are_merged(house: House) -> None:
     view = await house.assemble(house.first.record.id, house.second.record.id)
     found: list[Digest] = []
 
-    while page := await view.referrers(
-        "app", Digest.of(b"s"), artifact_type=None, after=str(found[-1]) if found else "", limit=2, build=list
-    ):
-        found += [referrer.digest for referrer in page]
+    async def page() -> ReferrersPage[list[Referrer]]:
+        after = str(found[-1]) if found else ""
+        return await view.referrers("app", Digest.of(b"s"), artifact_type=None, after=after, limit=2, build=list)
+
+    while listed := (await page()).built:
+        found += [referrer.digest for referrer in listed]
 
     assert len(found) == len(pushed) == 5
     assert found == sorted(pushed, key=str)
@@ -280,10 +284,24 @@ async def test_a_warning_of_a_member_is_the_view_s(house: House) -> None:
         async def tags(self, image: str, *, after: str, limit: int) -> TagPage:
             return TagPage(["v2"], warning="old", age_s=70)
 
+        async def referrers(
+            self,
+            image: str,
+            subject: Digest,
+            *,
+            artifact_type: str | None,
+            after: str,
+            limit: int,
+            build: Callable[[Iterator[Referrer]], T],
+        ) -> ReferrersPage[T]:
+            return ReferrersPage(build(iter(())), warning="old", age_s=70)
+
     house.scripted = Stale(house.proxy, AssertionError())
     view = await house.assemble(house.first.record.id, house.proxy.id)
 
     assert await view.tags("app", after="", limit=10) == TagPage(["v1", "v2"], warning="old", age_s=70)
+    listed = await view.referrers("app", Digest.of(b"s"), artifact_type=None, after="", limit=10, build=list)
+    assert listed == ReferrersPage([], warning="old", age_s=70)
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
@@ -325,6 +343,8 @@ async def test_a_member_in_trouble_is_skipped_where_the_settings_say_so(house: H
     assert (await view.manifest("app", V1)).document.digest == digest
     page = await view.tags("app", after="", limit=10)
     assert (page.names, page.warning is not None) == (["v1"], True)
+    referring = await view.referrers("app", digest, artifact_type=None, after="", limit=10, build=list)
+    assert (referring.built, referring.warning) == ([], page.warning)
     with pytest.raises((RegistryError, Unavailable)) as caught:
         await view.manifest("app", Tag("v2"))
     assert not isinstance(caught.value, RegistryError) or caught.value.status == 503

@@ -59,7 +59,8 @@ async def test_pages_of_long_annotations_are_whole_and_small(shelf: Shelf, other
     tracemalloc.start()
     while page is None or page:
         after = listed[-1] if listed else ""
-        page = await view.referrers("app", subject, artifact_type=None, after=after, limit=1001, build=_one_page)
+        found = await view.referrers("app", subject, artifact_type=None, after=after, limit=1001, build=_one_page)
+        page = found.built
         listed += page
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()

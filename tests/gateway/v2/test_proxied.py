@@ -65,19 +65,22 @@ async def test_what_may_be_old_says_so(registry: Registry, clock: Clock, upstrea
     """PX-05: `Warning: 299` and `Age` while the upstream is in trouble, on 200, 304 and lists; nothing else differs."""
     fresh = await get(registry, "manifests/latest")
     await get(registry, "tags/list")
+    referrers = f"referrers/{sha256(fresh.body)}"
+    referring = await get(registry, referrers)
     upstream.script(Says(500))
     clock.now += TTL_S + 20
 
     old = await get(registry, "manifests/latest")
     same = await get(registry, "manifests/latest", If_None_Match=fresh.headers["etag"])
     listed = await get(registry, "tags/list")
+    referred = await get(registry, referrers)
 
-    assert [answer.status for answer in (fresh, old, same, listed)] == [200, 200, 304, 200]
-    assert old.body == fresh.body
-    for answer in (old, same, listed):
+    assert [answer.status for answer in (fresh, old, same, listed, referred)] == [200, 200, 304, 200, 200]
+    assert (old.body, referred.body) == (fresh.body, referring.body)
+    for answer in (old, same, listed, referred):
         assert answer.headers["warning"].startswith('299 - "')
         assert answer.headers["age"] == str(TTL_S + 20)
-    assert not {"warning", "age"} & fresh.headers.keys()
+    assert not {"warning", "age"} & (fresh.headers.keys() | referring.headers.keys())
     own = {"warning", "age", "x-request-id", "date"}
     assert {name: value for name, value in old.headers.items() if name not in own} == {
         name: value for name, value in fresh.headers.items() if name not in own
