@@ -138,6 +138,7 @@ class RepositoryView(View):
     offline: bool | None
     budget_reserve: int | None
     when_deleted: str | None
+    when_denied: str | None
     max_bytes: int | None
     keep_by_age: KeepByAgeField | None
     connect_timeout: float | None

@@ -100,6 +100,11 @@ class UpstreamFields(Body):
     when_deleted: Literal["keep", "drop"] | None = Field(
         None, description="What becomes of a cached tag that the upstream does not have any more."
     )
+    when_denied: Literal["unknown", "failure"] | None = Field(
+        None,
+        description="What 401 and 403 of the upstream mean for a tag that was never pulled: that it is not there, or "
+        "that it is kept from us, so that no other member of a virtual repository answers for it.",
+    )
     max_bytes: Annotated[int, Field(ge=1, le=_MAX_BYTES)] | None = Field(
         None, description="How large the cache may grow; what was pulled longest ago goes first."
     )
@@ -125,7 +130,7 @@ _RENAMED: Final = {
 }
 _PLAIN: Final = (
     *("cache_ttl", "negative_ttl", "include", "exclude", "platforms", "ca", "private_networks", "token_hosts"),
-    *("offline", "budget_reserve", "when_deleted", "max_bytes", "connect_timeout", "idle_timeout"),
+    *("offline", "budget_reserve", "when_deleted", "when_denied", "max_bytes", "connect_timeout", "idle_timeout"),
 )
 FIELDS: Final = tuple(UpstreamFields.model_fields)
 """The names of all of them."""
@@ -203,6 +208,7 @@ class UpstreamView(View):
     offline: bool
     budget_reserve: int
     when_deleted: str
+    when_denied: str
     max_bytes: int | None
     keep_by_age: KeepByAgeField | None
     connect_timeout: float
@@ -227,6 +233,7 @@ class UpstreamView(View):
             offline=settings.is_offline,
             budget_reserve=settings.budget_reserve,
             when_deleted=settings.when_deleted,
+            when_denied=settings.when_denied,
             max_bytes=settings.max_bytes,
             keep_by_age=_kept(settings.keep_by_age),
             connect_timeout=settings.connect_s,

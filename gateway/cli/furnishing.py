@@ -45,6 +45,7 @@ class FurnishingWishes(TypedDict):
     offline: bool | None
     budget_reserve: int | None
     when_deleted: Literal["keep", "drop"] | None
+    when_denied: Literal["unknown", "failure"] | None
     connect_timeout: float | None
     idle_timeout: float | None
     max_bytes: int | None
@@ -140,6 +141,11 @@ _OPTIONS: Final = (
     click.option("--offline/--online", default=None, help="Serve what is cached and never ask."),
     click.option("--budget-reserve", type=click.IntRange(0), help="Pulls to keep in reserve: stale copies before."),
     click.option("--when-deleted", type=click.Choice(["keep", "drop"]), help="Tags that the upstream has no more."),
+    click.option(
+        "--when-denied",
+        type=click.Choice(["unknown", "failure"]),
+        help="What 401 and 403 mean for tags that were never pulled; failure: no other member of a view stands in.",
+    ),
     click.option("--connect-timeout", type=_PATIENCE, help="Seconds in which a connection must be made; default 5."),
     click.option("--idle-timeout", type=_PATIENCE, help="Seconds without a byte until it is given up; default 30."),
     click.option("--max-bytes", type=click.IntRange(1), metavar="BYTES", help="How large the cache may grow."),
@@ -229,6 +235,7 @@ def _changes(given: FurnishingWishes) -> Mapping[str, Any]:
         "is_offline": given["offline"],
         "budget_reserve": given["budget_reserve"],
         "when_deleted": given["when_deleted"],
+        "when_denied": given["when_denied"],
         "connect_s": given["connect_timeout"],
         "idle_s": given["idle_timeout"],
         "max_bytes": given["max_bytes"],
@@ -308,6 +315,7 @@ def upstream_row(settings: UpstreamSettings | None) -> Mapping[str, object]:
         "offline": settings.is_offline,
         "budget_reserve": settings.budget_reserve,
         "when_deleted": settings.when_deleted,
+        "when_denied": settings.when_denied,
         "connect_timeout": settings.connect_s,
         "idle_timeout": settings.idle_s,
         "max_bytes": settings.max_bytes,

@@ -10,7 +10,8 @@ A manifest by digest is good for ever. A tag is what its upstream says it is:
 | old          | has it no more             | "unknown", and the tag goes; the copy, if `when_deleted` is keep |
 | old          | has it, not for us now     | `UpstreamDenied`: a view does not take another member's for it  |
 | none         | has it                     | that, fetched and kept                                          |
-| none         | has none, or not for us    | "unknown", without asking again for `negative_ttl_s`            |
+| none         | has none                   | "unknown", without asking again for `negative_ttl_s`            |
+| none         | says that we may not       | the same; `UpstreamDenied`, if `when_denied` is failure         |
 | none         | in trouble, slow, or busy  | the trouble: never "unknown"                                    |
 | any          | offline by its settings    | the copy, or "unknown"                                          |
 

@@ -124,6 +124,11 @@ class Pulling:
         said = self.means.unknown.find(self.key("unknown", image, what))
         return said is not None and said.age_s < self.settings.negative_ttl_s
 
+    def _is_denied(self, image: str, tag: Tag) -> bool:
+        """Whether the upstream has kept a tag from us a moment ago that was never here."""
+        said = self.means.unknown.find(self.key("denied", image, tag))
+        return said is not None and said.age_s < self.settings.negative_ttl_s
+
     def note_unknown(self, image: str, what: object) -> None:
         """Remember that the upstream does not have it, or not for us."""
         self.means.unknown.put(self.key("unknown", image, what), None)
@@ -160,8 +165,11 @@ class Pulling:
         """Ask the upstream what the tag is now and keep that, once for all who ask; goes on whoever leaves.
 
         None: it has none, or none any more and the settings say to drop it then. `UpstreamDenied`: it has one that was
-        for us and is not now: what was here is not to be given, and nobody else's is what was meant.
+        for us and is not now: what was here is not to be given, and nobody else's is what was meant. It is raised for a
+        tag that was never here, too, where the settings say that this upstream denies only what it has.
         """
+        if self._is_denied(image, tag):
+            raise _denied(image, tag)
 
         async def work() -> Copy | None:
             known = await self.copy(image, tag)
@@ -188,10 +196,13 @@ class Pulling:
         """The upstream does not have it for us: what the settings say becomes of the copy."""
         if known is not None and self.settings.when_deleted == "keep":
             return await self.means.database.transaction(self._confirm, image, tag, known)
+        if known is None and was_denied and self.settings.when_denied == "failure":
+            self.means.unknown.put(self.key("denied", image, tag), None)
+            raise _denied(image, tag)
         self.note_unknown(image, tag)
         if known is not None and was_denied:  # it stays, unread: the right to it may come back
             await self.means.database.transaction(self._forget_check, image, tag)
-            raise UpstreamDenied(f"{image}:{tag} is not for us any more, says its registry")
+            raise _denied(image, tag)
         if known is not None:
             await self.means.database.transaction(self._drop, image, tag)
         return None
@@ -308,6 +319,10 @@ class Pulling:
     def _refuse_buried(self, tx: Transaction, image_id: int, reference: Reference) -> None:
         if is_buried(tx, image_id, str(reference)):
             raise UpstreamUnknown(f"manifest {reference} was deleted here, and stays so")
+
+
+def _denied(image: str, tag: Tag) -> UpstreamDenied:
+    return UpstreamDenied(f"{image}:{tag} is not for us, says its registry")
 
 
 def bury(tx: Transaction, image_id: int, names: Sequence[str], *, now: int) -> None:

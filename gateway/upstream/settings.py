@@ -47,7 +47,8 @@ class UpstreamSettings:
     upstream has them; an empty `include` is everything. `private_networks`: addresses that may be dialled although they
     are loopback, link-local or private. `token_hosts`: further hosts that may be given our credentials for a token.
     `budget_reserve`: from so many counted pulls left on, cached copies are served without asking.
-    `when_deleted`: what becomes of a cached tag that the upstream does not have any more.
+    `when_deleted`: what becomes of a cached tag that the upstream does not have any more. `when_denied`: what its 401
+    or 403 means for a tag that was never pulled; many say so of whatever they do not have.
     """
 
     urls: tuple[str, ...]
@@ -63,6 +64,7 @@ class UpstreamSettings:
     is_offline: bool = False
     budget_reserve: int = 10
     when_deleted: Literal["keep", "drop"] = "drop"
+    when_denied: Literal["unknown", "failure"] = "unknown"
     max_bytes: int | None = None
     keep_by_age: KeepByAge | None = None
     idle_s: float = field(default=30.0)

@@ -35,6 +35,7 @@ EVERYTHING: dict[str, Any] = {
     "offline": True,
     "budget_reserve": 20,
     "when_deleted": "keep",
+    "when_denied": "failure",
     "max_bytes": 1 << 30,
     "keep_by_age": {"max_age_days": 90, "match_pulled_in_last_days": 30},
 }
@@ -90,6 +91,7 @@ async def test_every_field_comes_back(installation: Installation) -> None:
         is_offline=True,
         budget_reserve=20,
         when_deleted="keep",
+        when_denied="failure",
         max_bytes=1 << 30,
         keep_by_age=KeepByAge(90, 30),
     )
@@ -330,6 +332,7 @@ async def test_every_wrong_field_of_an_upstream_is_named(installation: Installat
             "offline": 1,
             "budget_reserve": -1,
             "when_deleted": "hide",
+            "when_denied": "next",
             "max_bytes": 0,
             "keep_by_age": {"max_age_days": 0},
             "namespaces": ["docker.io/library"],
@@ -351,6 +354,7 @@ async def test_every_wrong_field_of_an_upstream_is_named(installation: Installat
         "offline",
         "budget_reserve",
         "when_deleted",
+        "when_denied",
         "max_bytes",
         "keep_by_age.max_age_days",
         "namespaces.0",

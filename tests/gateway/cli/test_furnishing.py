@@ -35,7 +35,7 @@ def test_words_become_settings() -> None:
         *("--remote-url", "quay.io", "--remote-url", "https://mirror.example.com/v2/quay"),
         *("--ttl-rule", "sha-*=60", "--ttl-rule", "*=1", "--exclude", "private/*", "--login-host", "auth.example.com"),
         *("--max-age-days", "9", "--pulled-in-days", "3", "--max-bytes", "1000", "--online"),
-        *("--connect-timeout", "2.5", "--idle-timeout", "10"),
+        *("--connect-timeout", "2.5", "--idle-timeout", "10", "--when-denied", "failure"),
     )
 
     assert furnishing.upstream == {
@@ -48,6 +48,7 @@ def test_words_become_settings() -> None:
         "is_offline": False,
         "connect_s": 2.5,
         "idle_s": 10.0,
+        "when_denied": "failure",
     }
     assert what(furnishing) == ["upstream"]
 

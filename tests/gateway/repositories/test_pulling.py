@@ -5,19 +5,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import cast
 
+import pytest
 import trio
 
 from gateway.oci.errors import Code
+from gateway.oci.names import Tag
 from gateway.repositories.furnishing import Furnishing, Hands, furnish
 from gateway.repositories.pulling import Means, Pulling
+from gateway.upstream.errors import UpstreamDenied
 from gateway.upstream.http import Credential
 from gateway.upstream.settings import UpstreamSettings
 from storage import Digest, RepositoryRecord, Transaction
+from storage.metadata import members
+from storage.metadata.members import NewMember
 from tests.gateway.repositories.mirror import Mirror, asked, mirror
-from tests.gateway.repositories.shelf import refused
+from tests.gateway.repositories.shelf import Holder, refused
 from tests.served import sha256
+from tests.storage.metadata import samples
 from tests.upstream.login import Bearer
-from tests.upstream.script import Stall, on
+from tests.upstream.script import Says, Stall, on
 from tests.upstream.scripted import ScriptedUpstream
 
 
@@ -104,6 +110,44 @@ async def test_what_one_repository_is_denied_another_may_have(through: Mirror, u
     await refused(Code.MANIFEST_UNKNOWN, through.manifest(stranger, "secret/app", image.digest))
     for digest in image.blobs:
         await refused(Code.BLOB_UNKNOWN, through.find(stranger, "secret/app", digest))
+
+
+@pytest.mark.parametrize(("kind", "when_denied"), [("proxy", "failure"), ("hosted", "failure"), ("proxy", "unknown")])
+async def test_p10_a_denied_name_is_nobody_elses_where_the_settings_say_so(
+    through: Mirror, upstream: ScriptedUpstream, kind: str, when_denied: str
+) -> None:
+    """Row P10: the next member of a view answers for a name that was never pulled only if "denied" may be "unknown".
+
+    Most registries say it of what they do not have, so by default it does; what is not there is looked for behind it.
+    """
+    private = await through.make(kind, when_denied=when_denied, negative_ttl_s=30)
+    public = await through.make()
+    image = upstream.shelf.image("app", "latest", b"anybody's")
+    denied = upstream.script(Says(403), on("manifests"), times=1)
+
+    def make(tx: Transaction) -> RepositoryRecord:
+        record = samples.repository(tx, "common/all", repository_type="virtual")
+        members.put(tx, record.id, [NewMember(private.id), NewMember(public.id)])
+        return record
+
+    view = await through.scene.database.transaction(make)
+    caller = Holder(reads=frozenset({private.id, public.id}))
+
+    async def pull() -> str:
+        return str((await through.at(view, caller).manifest("app", Tag("latest"))).document.digest)
+
+    if when_denied == "unknown":
+        assert await pull() == image.digest
+    else:
+        for _ in range(2):  # the second time it is remembered
+            assert (await refused(Code.UNAVAILABLE, pull())).status == 503
+            with pytest.raises(UpstreamDenied):
+                await through.manifest(private, "app", "latest")
+        through.scene.clock.advance(30)
+        assert await pull() == image.digest
+        assert (await through.digest(private, "app", "latest")) == image.digest
+        await refused(Code.MANIFEST_UNKNOWN, through.at(view, caller).manifest("app", Tag("absent")))
+    assert denied.hits == 1
 
 
 async def test_new_credentials_end_what_every_process_remembers(anywhere: Mirror, upstream: ScriptedUpstream) -> None:

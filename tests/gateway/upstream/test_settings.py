@@ -21,6 +21,7 @@ FULL = UpstreamSettings(
     is_offline=True,
     budget_reserve=3,
     when_deleted="keep",
+    when_denied="failure",
     max_bytes=10**12,
     keep_by_age=KeepByAge(30, 7),
     idle_s=10.0,
