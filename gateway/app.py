@@ -299,6 +299,7 @@ def _api(services: Services, seen: visits.Visits) -> api.Api:
         open_repository=services.open_repository,
         upstreams=services.fetching.upstreams if services.fetching else None,
         warm_ups=services.fetching.warm_ups if services.fetching else None,
+        arrivals=services.fetching.arrivals if services.fetching else None,
         settings=services.settings,
         clock=services.clock,
     )

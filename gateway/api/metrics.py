@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
 from gateway.api.services import Ask, Reply
 from gateway.upstream.answers import BreakerState, UpstreamStatus
-from storage import BudgetRecord, Transaction
+from storage import ArrivalsStatistics, BudgetRecord, Transaction
 from storage.metadata import repositories, upstreams
 
 MOST_BUDGETS: Final = 1000
@@ -23,11 +23,16 @@ MOST_BUDGETS: Final = 1000
 
 
 async def get(ask: Ask) -> Reply:
-    """Gauges of upstreams: what is left of their budgets, and which are not asked for the moment."""
+    """What is left of upstreams' budgets, which are not asked for the moment, and the blobs that come from them."""
     budgets = await ask.api.database.survey(upstreams.budgets, "")
     known = ask.api.upstreams.statuses() if ask.api.upstreams is not None else {}
     names = await ask.api.database.survey(_names, sorted(known))
-    families = [*_budgets(budgets[:MOST_BUDGETS]), _open({names[each]: known[each] for each in known if each in names})]
+    arrivals = ask.api.arrivals
+    families = [
+        *_budgets(budgets[:MOST_BUDGETS]),
+        _open({names[each]: known[each] for each in known if each in names}),
+        *(() if arrivals is None else _arrivals(arrivals.statistics())),
+    ]
     registry = CollectorRegistry()
     registry.register(_Families(families))
     return Reply(text=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
@@ -88,3 +93,24 @@ def _open(known: dict[str, UpstreamStatus]) -> Metric:
         for address in status.addresses:
             family.add_metric((name, address.url, worker), float(address.state is not BreakerState.CLOSED))
     return family
+
+
+def _arrivals(known: ArrivalsStatistics) -> Iterator[Metric]:
+    """Of this worker, over all storages; the counters since it was started."""
+    worker = (str(os.getpid()),)
+    arriving = GaugeMetricFamily(
+        "sluice_arrivals_arriving", "Blobs that this worker fetches or follows now.", labels=("worker",)
+    )
+    arriving.add_metric(worker, known.arriving)
+    yield arriving
+    for name, count, what in (
+        ("published", known.published, "Blobs that were fetched and stored."),
+        ("published_bytes", known.published_bytes, "Bytes of the blobs that were fetched and stored."),
+        ("unpublished", known.unpublished, "Blobs that were fetched and right, and could not be stored then."),
+        ("waited", known.waited, "Blobs for which another machine's fetch was waited for."),
+        ("spared", known.spared, "Blobs that were not fetched, as they had come meanwhile."),
+        ("refused", known.refused, "Blobs that were read through and not kept, for want of room on the local disk."),
+    ):
+        family = CounterMetricFamily(f"sluice_arrivals_{name}", what, labels=("worker",))
+        family.add_metric(worker, count)
+        yield family

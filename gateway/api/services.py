@@ -17,7 +17,7 @@ from gateway.edge.visits import Visits
 from gateway.repositories.contract import OpenRepository
 from gateway.repositories.warming import WarmUps
 from gateway.upstream.opening import Upstreams
-from storage import AccountRecord, Content, Database, ProjectRecord, RepositoryRecord
+from storage import AccountRecord, Arrivals, Content, Database, ProjectRecord, RepositoryRecord
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -37,8 +37,9 @@ class Api:
     clock: Callable[[], float]
     checks: Checks = field(default_factory=Checks)
     upstreams: Upstreams | None = None
-    """None in a process that fetches nothing from other registries; and so is the next."""
+    """None in a process that fetches nothing from other registries; and so are the next two."""
     warm_ups: WarmUps | None = None
+    arrivals: Arrivals | None = None
 
     def now(self) -> int:
         """Unix seconds of the clock that all rows are written with."""

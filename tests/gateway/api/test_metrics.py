@@ -1,14 +1,20 @@
 """What monitoring reads."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from gateway.app import build
 from storage import BudgetRecord
 from storage.metadata import upstreams
 from tests.gateway.api.installation import AUDITOR, Installation
 from tests.gateway.api.proxied import make_proxy, pull
+from tests.served import sha256
 from tests.upstream.registry import Budget
 from tests.upstream.scripted import ScriptedUpstream
 
@@ -20,15 +26,26 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield scripted
 
 
-async def _samples(installation: Installation) -> dict[tuple[str, str, str], float]:
-    """Values by metric, upstream and account or repository."""
+async def _all(installation: Installation) -> list[Sample]:
     reply = await installation.call("GET", "/metrics", auth=AUDITOR)
     assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    return [each for family in text_string_to_metric_families(reply.body.decode()) for each in family.samples]
+
+
+async def _samples(installation: Installation) -> dict[tuple[str, str, str], float]:
+    """Values of upstreams by metric, upstream and account or repository."""
     return {
         (each.name, each.labels["upstream"], each.labels.get("account", each.labels.get("repository", ""))): each.value
-        for family in text_string_to_metric_families(reply.body.decode())
-        for each in family.samples
+        for each in await _all(installation)
+        if "upstream" in each.labels
     }
+
+
+async def _arrivals(installation: Installation) -> dict[str, float]:
+    """What this worker tells of its arrivals, by what follows `sluice_arrivals_`."""
+    told = [each for each in await _all(installation) if each.name.startswith("sluice_arrivals_")]
+    assert all(each.labels == {"worker": str(os.getpid())} for each in told)
+    return {each.name.removeprefix("sluice_arrivals_"): each.value for each in told}
 
 
 async def test_budgets_come_from_the_database(installation: Installation) -> None:
@@ -56,6 +73,37 @@ async def test_an_upstream_that_is_asked_is_not_open(installation: Installation,
     await pull(installation, "team/app", "latest")
 
     assert (await _samples(installation))["sluice_upstream_is_open", upstream.url, "team/hub"] == 0
+
+
+async def test_blobs_that_arrive_are_counted(installation: Installation, upstream: ScriptedUpstream) -> None:
+    """How many are on their way, and what became of the others, as this worker knows it."""
+    nothing = {
+        "arriving": 0,
+        "published_total": 0,
+        "published_bytes_total": 0,
+        "unpublished_total": 0,
+        "waited_total": 0,
+        "spared_total": 0,
+        "refused_total": 0,
+    }
+    assert await _arrivals(installation) == nothing
+    upstream.shelf.image("team/app", "latest", b"a layer")
+    await make_proxy(installation, upstream)
+
+    await pull(installation, "team/app", "latest", sha256(b"a layer"))
+
+    with trio.fail_after(30):  # it is published after its client has it
+        published = {**nothing, "published_total": 1, "published_bytes_total": 7}
+        while await _arrivals(installation) != published:  # noqa: ASYNC110 - asked as monitoring does: it has no events
+            await trio.sleep(0.02)
+
+
+async def test_who_fetches_nothing_counts_no_arrivals(installation: Installation) -> None:
+    """A process without upstreams has nothing to tell, and no zeros that look as if it had."""
+    without = replace(installation.services, fetching=None)
+    alone = Installation(without, build(without).test_client())
+
+    assert await _arrivals(alone) == {}
 
 
 async def test_the_numbers_are_bounded(installation: Installation) -> None:
