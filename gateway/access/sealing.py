@@ -12,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ MIN_SETTING_CHARS: Final = 32
 _VERSION: Final = b"\x01"
 _KEY_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12
+_FINGERPRINT_BYTES: Final = 16
 _HEAD_BYTES: Final = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 _FILE_TEXT: Final = re.compile(rf"[0-9a-f]{{{2 * SECRET_KEY_BYTES}}}\n?")
 
@@ -46,6 +48,7 @@ class Sealer:
         """`secret_key` comes from `load_or_create_key` or `key_from_setting`."""
         self._cipher = AESGCM(_derive(secret_key, "sluice sealing key", SECRET_KEY_BYTES))
         self._key_id = _derive(secret_key, "sluice sealing key id", _KEY_ID_BYTES)
+        self._fingerprint_key = _derive(secret_key, "sluice fingerprint key", SECRET_KEY_BYTES)
 
     def seal(self, value: bytes, *, column: str, row: str) -> bytes:
         """The sealed form of `value` for that column (`table.column`) of that row (its key)."""
@@ -63,6 +66,10 @@ class Sealer:
             return self._cipher.decrypt(nonce, sealed[_HEAD_BYTES:], _place(column, row))
         except InvalidTag:
             raise SealBroken(f"{column} of {row} is damaged or belongs to another row") from None
+
+    def fingerprint(self, value: bytes) -> str:
+        """The same for the same value, 32 hexadecimal digits; without the secret key nobody can try values with it."""
+        return blake2b(value, key=self._fingerprint_key, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
 
 def key_from_setting(text: str) -> bytes:

@@ -25,7 +25,9 @@ class UpstreamCredentials:
         """What was sealed for that place. Raises `Unavailable`, without the value, if it cannot be opened."""
         try:
             value = json.loads(self._sealer.open(sealed, column=_COLUMN, row=_row(repository_id, position)))
-            return Credential(value["username"], value["secret"])
+            username, secret = value["username"], value["secret"]
+            whole = json.dumps(["upstream credential", username, secret]).encode()
+            return Credential(username, secret, self._sealer.fingerprint(whole))
         except (SealBroken, ValueError, KeyError) as error:
             raise Unavailable(
                 f"a credential of repository {repository_id} for its upstream does not open: enter it again ({error})"

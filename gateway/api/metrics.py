@@ -65,8 +65,7 @@ def _budgets(found: Iterable[BudgetRecord]) -> Iterator[Metric]:
     observed = GaugeMetricFamily(
         "sluice_upstream_budget_observed_timestamp_seconds", "When the upstream last said so.", labels=labels
     )
-    for each in found:
-        named = _upstream_and_account(each.name)
+    for named, each in _of_accounts(found).items():
         observed.add_metric(named, each.observed_at)
         if each.remaining is not None:
             remaining.add_metric(named, each.remaining)
@@ -75,11 +74,22 @@ def _budgets(found: Iterable[BudgetRecord]) -> Iterator[Metric]:
     yield from (remaining, allowed, observed)
 
 
+def _of_accounts(found: Iterable[BudgetRecord]) -> dict[tuple[str, str], BudgetRecord]:
+    """Of each account at each registry what was heard last; one may have several passwords, and a row for each.
+
+    A row that has a number comes before one that has none: whoever enters a wrong password hears no number.
+    """
+    last: dict[tuple[str, str], BudgetRecord] = {}
+    for each in sorted(found, key=lambda record: (record.remaining is not None, record.observed_at)):
+        last[_upstream_and_account(each.name)] = each
+    return dict(sorted(last.items()))
+
+
 def _upstream_and_account(name: str) -> tuple[str, str]:
-    """From the name of a budget: `https://HOST/ACCOUNT`."""
+    """From the name of a budget: `https://HOST/`, `https://HOST/ACCOUNT` or `https://HOST/ACCOUNT:FINGERPRINT`."""
     scheme, _, rest = name.partition("://")
     host, _, account = rest.partition("/")
-    return f"{scheme}://{host}", account
+    return f"{scheme}://{host}", account.partition(":")[0]
 
 
 def _open(known: dict[str, UpstreamStatus]) -> Metric:

@@ -1,7 +1,9 @@
 """From a repository's row to the upstream that its settings name; one `Upstreams` per process owns what these share.
 
-What two repositories share: the budget of the same user at the same registry. Nothing else: neither tokens nor
-connections nor troubles, as another repository may have other rights, other certificates and other networks.
+What two repositories share: the budget of the same credential at the same registry, and not of the same user: who
+enters the name of somebody else with a wrong password must neither read what is left of theirs nor be told 429 in their
+name. Nothing else: neither tokens nor connections nor troubles, as another repository may have other rights, other
+certificates and other networks.
 """
 
 import hashlib
@@ -139,7 +141,7 @@ class Upstreams:
         return UpstreamRegistry(settings, questions, pool=self._pool)
 
     def _budget(self, place: Place, credential: Credential | None, known: dict[str, BudgetRecord]) -> Budget:
-        """The one of this user at this registry, whichever repository asks; as it was kept, if it is new here."""
+        """The one of this credential at this registry, whichever repository asks; as it was kept, if it is new here."""
         name = _budget_name(place, credential)
         budget = self._budgets.get(name)
         if budget is None:
@@ -207,8 +209,13 @@ def _account(credential: Credential | None) -> str | None:
 
 
 def _budget_name(place: Place, credential: Credential | None) -> str:
-    """Under which name it is kept: registry and user, nobody for anonymous pulls."""
-    return f"{_origin(place)}/{_account(credential) or ''}"
+    """Under which name it is kept: registry, user and fingerprint, which come apart at the last colon.
+
+    Just the registry for anonymous pulls, which are counted by the address that all of us come from. Versions before
+    this one kept `registry/user`; who runs beside us does, and these rows are not read here.
+    """
+    whose = "" if credential is None else f"{_account(credential)}:{credential.fingerprint}"
+    return f"{_origin(place)}/{whose}"
 
 
 def _read_budgets(tx: Transaction, names: Sequence[str]) -> dict[str, BudgetRecord]:

@@ -58,10 +58,14 @@ Fetch = Callable[[Origin, str, Sequence[tuple[str, str]]], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A name and a password; or, without a name, a token that is sent as it is."""
+    """A name and a password; or, without a name, a token that is sent as it is.
+
+    `fingerprint`: the same for the same name and secret, and tells neither; empty for one that was not stored yet.
+    """
 
     username: str
     secret: str = field(repr=False)
+    fingerprint: str = field(default="", repr=False, compare=False)
 
     @property
     def basic(self) -> str:

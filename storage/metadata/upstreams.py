@@ -47,6 +47,12 @@ _PUT_BUDGET = (
         retry_at=bindparam("new_retry_at"),
     )
 )
+_DROP_BUDGETS = sa.delete(upstream_budgets).where(
+    upstream_budgets.c.observed_at < bindparam("before"),
+    sa.func.coalesce(upstream_budgets.c.retry_at, 0) < bindparam("before"),
+)
+_KEPT_S = 30 * 86400
+"""Longer than windows of registries are; after that a row says nothing but which credential there was."""
 
 _CHECK = sa.select(tag_checks.c.checked_at, tag_checks.c.etag).where(
     tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.name == bindparam("name")
@@ -99,7 +105,7 @@ def budgets(tx: Connection, prefix: str) -> list[BudgetRecord]:
 
 
 def put_budget(tx: Connection, record: BudgetRecord) -> None:
-    """Replace what is known under the record's name."""
+    """Replace what is known under the record's name. With a new name those go that nothing was heard of in a month."""
     values = {
         "allowed": record.allowed,
         "remaining": record.remaining,
@@ -111,6 +117,7 @@ def put_budget(tx: Connection, record: BudgetRecord) -> None:
         _PUT_BUDGET, {"of_name": record.name, **{f"new_{name}": value for name, value in values.items()}}
     )
     if changed.rowcount == 0:
+        tx.execute(_DROP_BUDGETS, {"before": record.observed_at - _KEPT_S})
         tx.execute(_ADD_BUDGET, {"name": record.name, **values})
 
 

@@ -47,6 +47,12 @@ def test_the_same_value_is_sealed_differently_each_time() -> None:
     assert sealer.seal(b"v", column=COLUMN, row="k") != sealer.seal(b"v", column=COLUMN, row="k")
 
 
+def test_a_fingerprint_needs_the_key() -> None:
+    """The same for the same value; another key makes another one, so nobody can try values without it."""
+    assert Sealer(KEY).fingerprint(b"v") == Sealer(KEY).fingerprint(b"v")
+    assert len({Sealer(KEY).fingerprint(b"v"), Sealer(KEY).fingerprint(b"w"), Sealer(bytes(32)).fingerprint(b"v")}) == 3
+
+
 def test_a_key_from_the_configuration_must_be_long() -> None:
     """Short texts could be guessed; long ones give the same key every time."""
     with pytest.raises(ValueError, match="32 random characters"):

@@ -65,6 +65,27 @@ async def test_budgets_come_from_the_database(installation: Installation) -> Non
     assert ("sluice_upstream_budget_remaining", *quay) not in found
 
 
+async def test_an_account_is_one_series_whatever_passwords_it_has(installation: Installation) -> None:
+    """What was heard last counts; a password that never got an answer, and rows of an older version, hide none."""
+    for name, remaining, observed_at in (
+        ("ci:aa", 70, 5),
+        ("ci:bb", 50, 7),
+        ("ci:cc", None, 9),
+        ("ci", 90, 3),
+        ("other:aa", 10, 1),
+    ):
+        record = BudgetRecord(f"https://quay.io/{name}", 100, remaining, 60, observed_at, None)
+        await installation.services.database.transaction(upstreams.put_budget, record)
+
+    reply = await installation.call("GET", "/metrics", auth=AUDITOR)
+    found = await _samples(installation)
+
+    assert reply.body.count(b"sluice_upstream_budget_remaining{") == 2
+    assert found["sluice_upstream_budget_remaining", "https://quay.io", "ci"] == 50
+    assert found["sluice_upstream_budget_observed_timestamp_seconds", "https://quay.io", "ci"] == 7
+    assert found["sluice_upstream_budget_remaining", "https://quay.io", "other"] == 10
+
+
 async def test_an_upstream_that_is_asked_is_not_open(installation: Installation, upstream: ScriptedUpstream) -> None:
     """Each address that this worker knows has its gauge."""
     upstream.shelf.image("team/app", "latest", b"layer")

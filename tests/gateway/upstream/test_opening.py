@@ -1,6 +1,7 @@
 """Tests of from a repository's row to its upstream, with rows in a database and upstreams on sockets."""
 
 import gc
+import hashlib
 import json
 import socket
 import threading
@@ -27,6 +28,7 @@ from tests.gateway.upstream.reaching import LOOPBACK
 from tests.storage.metadata import samples
 from tests.upstream.login import Basic, Bearer
 from tests.upstream.registry import Budget
+from tests.upstream.script import Says
 from tests.upstream.scripted import ScriptedUpstream
 
 LATEST = Tag("latest")
@@ -36,7 +38,7 @@ def unseal(sealed: bytes, repository_id: int, position: int) -> Credential:
     """What `seal` made, for this place only."""
     place, username, secret = json.loads(sealed)
     assert place == [repository_id, position]
-    return Credential(username, secret)
+    return Credential(username, secret, fingerprint=hashlib.sha256(f"{username}:{secret}".encode()).hexdigest())
 
 
 def seal(record: RepositoryRecord, *users: tuple[str, str]) -> list[bytes]:
@@ -140,6 +142,31 @@ async def test_the_budget_of_a_user_is_shared_by_all_repositories(
     assert other.status().budgets[0].remaining is None
     left = {(budget.account, budget.remaining) for budget in upstreams.budgets()}
     assert left == {("alice", 0), ("bob", None)}
+
+
+@pytest.mark.parametrize("auth", [Basic({"alice": "one"}), Bearer({"alice": "one"})], ids=["basic", "bearer"])
+async def test_whoever_knows_a_name_only_has_no_part_in_its_budget(
+    upstreams: Upstreams, database: Database, upstream: ScriptedUpstream, clock: Clock, auth: Basic | Bearer
+) -> None:
+    """With a wrong password neither is what is left told, nor does a 429 to the stranger stop the account's owner."""
+    upstream.registry.auth = auth
+    upstream.registry.budget = Budget(limit=100, remaining=50)
+    owner = await upstreams.of(await proxy(database, upstream, ("alice", "one"), name="common/a"))
+    await owner.manifest(APP, LATEST)
+    stranger = await upstreams.of(await proxy(database, upstream, ("alice", "guess"), name="other/a"))
+    with pytest.raises(CredentialsRejected):
+        await stranger.manifest(APP, LATEST)
+    upstream.script(Says(429, fields=(("Retry-After", "3600"),)))
+    with pytest.raises(UpstreamError):
+        await stranger.head(APP, LATEST)
+    upstream.heal()
+    (told,) = stranger.status().budgets
+    assert (told.account, told.remaining, told.allowed) == ("alice", None, None)
+    assert (await owner.manifest(APP, LATEST)).content
+    assert [budget.remaining for budget in owner.status().budgets] == [48]
+    async with Upstreams.open(database, unseal, clock=clock) as elsewhere:
+        again = await elsewhere.of(await proxy(database, upstream, ("alice", "guess"), name="other/b"))
+        assert [budget.remaining for budget in again.status().budgets] == [None]
 
 
 async def test_budgets_survive_the_process(database: Database, upstream: ScriptedUpstream, clock: Clock) -> None:

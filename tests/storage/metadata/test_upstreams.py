@@ -49,6 +49,22 @@ async def test_budgets_are_found_by_the_beginning_of_their_names(database: Datab
     assert len(await names("")) == 9
 
 
+async def test_budgets_of_which_nothing_is_heard_any_more_go(database: Database) -> None:
+    """A new password is a new name, so old ones go when one comes; not while an upstream wants no question."""
+    month = 30 * 86400
+    old, waiting, last = (replace(BUDGET, name=f"hub/{each}") for each in ("old", "waiting", "last"))
+    await database.transaction(upstreams.put_budget, old)
+    await database.transaction(upstreams.put_budget, replace(waiting, retry_at=BUDGET.observed_at + month))
+    await database.transaction(upstreams.put_budget, replace(last, observed_at=BUDGET.observed_at + 1))
+    came = replace(BUDGET, name="hub/new", observed_at=BUDGET.observed_at + month + 1)
+
+    await database.transaction(upstreams.put_budget, replace(last, observed_at=BUDGET.observed_at + 1))
+    assert len(await database.read(upstreams.budgets, "")) == 3
+    await database.transaction(upstreams.put_budget, came)
+
+    assert [each.name for each in await database.read(upstreams.budgets, "")] == ["hub/last", "hub/new", "hub/waiting"]
+
+
 async def test_checks_are_per_tag_and_go_with_their_image(database: Database) -> None:
     """Written again, forgotten, or gone with the repository."""
     place = await database.transaction(image, "hub/cache/nginx")
