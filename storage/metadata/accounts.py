@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.errors import Conflict
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import accounts
 from storage.records import AccountRecord
 
@@ -45,9 +46,9 @@ COLUMNS = (
 
 _BY_ID = accounts.c.id == bindparam("account_id")
 _NEXT_EPOCH = accounts.c.epoch + 1
-_GET = sa.select(*COLUMNS).where(_BY_ID)
-_FIND = sa.select(*COLUMNS).where(accounts.c.name == bindparam("name"))
-_PASSWORD = sa.select(accounts.c.password_hash).where(_BY_ID)
+_GET = Prepared(sa.select(*COLUMNS).where(_BY_ID))
+_FIND = Prepared(sa.select(*COLUMNS).where(accounts.c.name == bindparam("name")))
+_PASSWORD = Prepared(sa.select(accounts.c.password_hash).where(_BY_ID))
 _PAGE = (
     sa.select(*COLUMNS).where(accounts.c.name > bindparam("after")).order_by(accounts.c.name).limit(bindparam("limit"))
 )
@@ -108,19 +109,20 @@ def create(
 
 def find(tx: Connection, name: str) -> AccountRecord | None:
     """The account of that name."""
-    row = tx.execute(_FIND, {"name": name}).one_or_none()
+    row = _FIND.one(tx, {"name": name})
     return None if row is None else record(row)
 
 
 def get(tx: Connection, account_id: int) -> AccountRecord | None:
     """The account of that id."""
-    row = tx.execute(_GET, {"account_id": account_id}).one_or_none()
+    row = _GET.one(tx, {"account_id": account_id})
     return None if row is None else record(row)
 
 
 def password_hash(tx: Connection, account_id: int) -> str | None:
     """The argon2id hash; None if no password works or there is no such account."""
-    return tx.execute(_PASSWORD, {"account_id": account_id}).scalar_one_or_none()
+    stored: str | None = _PASSWORD.scalar(tx, {"account_id": account_id})
+    return stored
 
 
 def set_password(tx: Connection, account_id: int, hash: str | None, now: int) -> bool:  # noqa: A002 - it is one

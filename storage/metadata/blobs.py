@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam
 from storage.blobstore import StoredObject
 from storage.digest import Digest
 from storage.errors import UploadUnknown
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import blob_aliases, blobs, links, removals
 from storage.records import BlobRecord
 
@@ -29,12 +30,13 @@ COLUMNS = (
     blobs.c.condemned_at,
     blobs.c.damaged_at,
 )
-_BY_DIGEST = sa.select(*COLUMNS).where(
+_OF_DIGEST = sa.select(*COLUMNS).where(
     blobs.c.storage_id == bindparam("storage_id"), blobs.c.digest == bindparam("digest")
 )
-_GET = sa.select(*COLUMNS).where(blobs.c.id == bindparam("blob_id"))
-_BY_DIGEST_LOCKED = _BY_DIGEST.with_for_update()
-_LINKED = (
+_BY_DIGEST = Prepared(_OF_DIGEST)
+_GET = Prepared(sa.select(*COLUMNS).where(blobs.c.id == bindparam("blob_id")))
+_BY_DIGEST_LOCKED = _OF_DIGEST.with_for_update()
+_LINKED = Prepared(
     sa.select(*COLUMNS, links.c.linked_at)
     .join(links, links.c.blob_id == blobs.c.id)
     .where(
@@ -42,7 +44,7 @@ _LINKED = (
     )
 )
 # The lock (PostgreSQL; SQLite has one writer anyway) keeps the sweep from taking a link that a manifest will need.
-_LINKED_MANY = (
+_LINKED_MANY = Prepared(
     sa.select(links.c.digest, blobs.c.id, blobs.c.size_bytes)
     .join(blobs, blobs.c.id == links.c.blob_id)
     .where(
@@ -108,20 +110,20 @@ def record(row: Sequence[Any]) -> BlobRecord:
 
 def find(tx: Connection, storage_id: int, digest: Digest) -> BlobRecord | None:
     """The stored copy under its sha256, whatever its state."""
-    row = tx.execute(_BY_DIGEST, {"storage_id": storage_id, "digest": str(digest)}).one_or_none()
+    row = _BY_DIGEST.one(tx, {"storage_id": storage_id, "digest": str(digest)})
     return record(row) if row else None
 
 
 def get(tx: Connection, blob_id: int) -> BlobRecord | None:
     """The stored copy of that id, whatever its state."""
-    row = tx.execute(_GET, {"blob_id": blob_id}).one_or_none()
+    row = _GET.one(tx, {"blob_id": blob_id})
     return record(row) if row else None
 
 
 def linked(tx: Connection, image_id: int, digest: Digest) -> tuple[BlobRecord, int] | None:
     """The blob that the image may read under this digest, with the time of its link; damaged ones are absent."""
-    row = tx.execute(_LINKED, {"image_id": image_id, "digest": str(digest)}).one_or_none()
-    return (record(row), row.linked_at) if row else None
+    row = _LINKED.one(tx, {"image_id": image_id, "digest": str(digest)})
+    return (record(row), row[-1]) if row else None
 
 
 def linked_sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Digest, tuple[int, int]]:
@@ -129,7 +131,7 @@ def linked_sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> di
     found: dict[Digest, tuple[int, int]] = {}
     for start in range(0, len(digests), 500):  # SQLite takes at most 32,766 parameters, older ones 999
         names = [str(digest) for digest in digests[start : start + 500]]
-        for name, blob_id, size_bytes in tx.execute(_LINKED_MANY, {"image_id": image_id, "digests": names}):
+        for name, blob_id, size_bytes in _LINKED_MANY.all(tx, {"image_id": image_id, "digests": names}):
             found[Digest.parse(name)] = (blob_id, size_bytes)
     return found
 

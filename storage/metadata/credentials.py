@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.metadata import accounts
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import accounts as account_table
 from storage.metadata.tables import credentials
 from storage.records import AccountRecord, CredentialRecord
@@ -24,8 +25,8 @@ _COLUMNS = (
 )
 _OF_ACCOUNT = credentials.c.account_id == bindparam("account_id")
 _OF_KIND = credentials.c.kind == bindparam("kind")
-_GET = sa.select(*_COLUMNS).where(credentials.c.id == bindparam("credential_id"))
-_BY_HASH = (
+_GET = Prepared(sa.select(*_COLUMNS).where(credentials.c.id == bindparam("credential_id")))
+_BY_HASH = Prepared(
     sa.select(*_COLUMNS, *accounts.COLUMNS)
     .join(account_table, account_table.c.id == credentials.c.account_id)
     .where(credentials.c.secret_hash == bindparam("secret_hash"))
@@ -94,7 +95,7 @@ def create(
 
 def by_hash(tx: Connection, secret_hash: str) -> tuple[CredentialRecord, AccountRecord] | None:
     """The secret with this hash and its account, whatever state they are in: the caller judges expiry."""
-    row = tx.execute(_BY_HASH, {"secret_hash": secret_hash}).one_or_none()
+    row = _BY_HASH.one(tx, {"secret_hash": secret_hash})
     if row is None:
         return None
     return _record(row[: len(_COLUMNS)]), accounts.record(row[len(_COLUMNS) :])
@@ -102,7 +103,7 @@ def by_hash(tx: Connection, secret_hash: str) -> tuple[CredentialRecord, Account
 
 def get(tx: Connection, credential_id: int) -> CredentialRecord | None:
     """The secret of that id."""
-    row = tx.execute(_GET, {"credential_id": credential_id}).one_or_none()
+    row = _GET.one(tx, {"credential_id": credential_id})
     return None if row is None else _record(row)
 
 

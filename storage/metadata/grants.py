@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import grants, projects, repositories
 from storage.records import GrantRecord
 
@@ -24,9 +25,11 @@ _BY_ACCOUNT = _SELECT.where(_OF_ACCOUNT)
 _BY_PROJECT = _SELECT.where(_ON_PROJECT)
 _BY_REPOSITORY = _SELECT.where(_ON_REPOSITORY)
 # A union, not an OR: each half is one look into the unique index of its pair.
-_ROLES = sa.union_all(
-    sa.select(grants.c.role).where(_OF_ACCOUNT, _ON_REPOSITORY),
-    sa.select(grants.c.role).where(_OF_ACCOUNT, _ON_PROJECT),
+_ROLES = Prepared(
+    sa.union_all(
+        sa.select(grants.c.role).where(_OF_ACCOUNT, _ON_REPOSITORY),
+        sa.select(grants.c.role).where(_OF_ACCOUNT, _ON_PROJECT),
+    )
 )
 _SAME_PROJECT = _BY_PROJECT.where(_OF_ACCOUNT)
 _SAME_REPOSITORY = _BY_REPOSITORY.where(_OF_ACCOUNT)
@@ -119,7 +122,7 @@ def on_repository(tx: Connection, repository_id: int) -> list[GrantRecord]:
 def roles(tx: Connection, account_id: int, *, repository_id: int, project_id: int) -> tuple[str, ...]:
     """The account's roles on the repository and on its project: none, one or two."""
     values = {"account_id": account_id, "repository_id": repository_id, "project_id": project_id}
-    return tuple(tx.execute(_ROLES, values).scalars())
+    return tuple(row[0] for row in _ROLES.all(tx, values))
 
 
 def _record(row: Sequence[object]) -> GrantRecord:

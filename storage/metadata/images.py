@@ -5,14 +5,15 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import images
 from storage.records import ImageRecord, RepositoryRecord
 
 _COLUMNS = (images.c.id, images.c.repository_id, images.c.name, images.c.full_name)
-_FIND = sa.select(*_COLUMNS).where(
-    images.c.repository_id == bindparam("repository_id"), images.c.name == bindparam("name")
+_FIND = Prepared(
+    sa.select(*_COLUMNS).where(images.c.repository_id == bindparam("repository_id"), images.c.name == bindparam("name"))
 )
-_NAME_OF = sa.select(images.c.name).where(images.c.id == bindparam("image_id"))
+_NAME_OF = Prepared(sa.select(images.c.name).where(images.c.id == bindparam("image_id")))
 _INSERT = sa.insert(images).returning(images.c.id)
 _PAGE = sa.select(images.c.full_name).where(images.c.full_name > bindparam("after")).order_by(images.c.full_name)
 _PAGE_OF = _PAGE.where(images.c.repository_id.in_(bindparam("repository_ids", expanding=True)))
@@ -25,13 +26,14 @@ _PAGE_OF_REPOSITORY = (
 
 def find(tx: Connection, repository_id: int, name: str) -> ImageRecord | None:
     """The image of that name, if anything was ever pushed to it."""
-    row = tx.execute(_FIND, {"repository_id": repository_id, "name": name}).one_or_none()
+    row = _FIND.one(tx, {"repository_id": repository_id, "name": name})
     return ImageRecord(*row) if row else None
 
 
 def name_of(tx: Connection, image_id: int) -> str | None:
     """The name inside its repository; None if the image is gone."""
-    return tx.execute(_NAME_OF, {"image_id": image_id}).scalar_one_or_none()
+    name: str | None = _NAME_OF.scalar(tx, {"image_id": image_id})
+    return name
 
 
 def ensure(tx: Connection, repository: RepositoryRecord, name: str, *, now: int) -> ImageRecord:

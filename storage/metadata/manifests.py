@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.digest import Digest
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import manifest_references, manifests, tags
 from storage.records import Document, ManifestRecord, ReferenceRecord
 
@@ -29,22 +30,25 @@ _COLUMNS = (
     manifests.c.pushed_at,
     manifests.c.deleted_at,
 )
-_ANY = sa.select(*_COLUMNS).where(
+_SELECT = sa.select(*_COLUMNS).where(
     manifests.c.image_id == bindparam("image_id"), manifests.c.digest == bindparam("digest")
 )
-_LIVE = _ANY.where(manifests.c.deleted_at.is_(None))
+_ANY = Prepared(_SELECT)
+_LIVE = Prepared(_SELECT.where(manifests.c.deleted_at.is_(None)))
 _DOCUMENT = (manifests.c.digest, manifests.c.media_type, manifests.c.content)
-_BY_DIGEST = sa.select(*_DOCUMENT).where(
-    manifests.c.image_id == bindparam("image_id"),
-    manifests.c.digest == bindparam("digest"),
-    manifests.c.deleted_at.is_(None),
+_BY_DIGEST = Prepared(
+    sa.select(*_DOCUMENT).where(
+        manifests.c.image_id == bindparam("image_id"),
+        manifests.c.digest == bindparam("digest"),
+        manifests.c.deleted_at.is_(None),
+    )
 )
-_BY_TAG = (
+_BY_TAG = Prepared(
     sa.select(*_DOCUMENT)
     .join(tags, tags.c.manifest_id == manifests.c.id)
     .where(tags.c.image_id == bindparam("image_id"), tags.c.name == bindparam("name"))
 )
-_LIVE_MANY = (
+_LIVE_MANY = Prepared(
     sa.select(manifests.c.digest, manifests.c.size_bytes)
     .where(
         manifests.c.image_id == bindparam("image_id"),
@@ -79,7 +83,7 @@ _FILL_ALL = (
     .where(*_NAMED, manifest_references.c.blob_id.is_(None))
     .values(blob_id=bindparam("came"))
 )
-_REFERRED_SIZES = sa.select(manifest_references.c.size_bytes).where(*_NAMED).distinct().limit(2)
+_REFERRED_SIZES = Prepared(sa.select(manifest_references.c.size_bytes).where(*_NAMED).distinct().limit(2))
 _REVIVE = (
     sa.update(manifests)
     .where(manifests.c.id == bindparam("manifest_id"))
@@ -129,19 +133,19 @@ def _record(row: Sequence[object]) -> ManifestRecord:
 
 def find(tx: Connection, image_id: int, digest: Digest, *, deleted: bool = False) -> ManifestRecord | None:
     """The manifest, without its bytes; `deleted` also finds one in its undelete window."""
-    row = tx.execute(_ANY if deleted else _LIVE, {"image_id": image_id, "digest": str(digest)}).one_or_none()
+    row = (_ANY if deleted else _LIVE).one(tx, {"image_id": image_id, "digest": str(digest)})
     return _record(row) if row else None
 
 
 def by_digest(tx: Connection, image_id: int, digest: Digest) -> Document | None:
     """The exact bytes pushed under this digest."""
-    row = tx.execute(_BY_DIGEST, {"image_id": image_id, "digest": str(digest)}).one_or_none()
+    row = _BY_DIGEST.one(tx, {"image_id": image_id, "digest": str(digest)})
     return Document(Digest.parse(row[0]), row[1], bytes(row[2]), image_id) if row else None
 
 
 def by_tag(tx: Connection, image_id: int, name: str) -> Document | None:
     """The exact bytes that the tag points at."""
-    row = tx.execute(_BY_TAG, {"image_id": image_id, "name": name}).one_or_none()
+    row = _BY_TAG.one(tx, {"image_id": image_id, "name": name})
     return Document(Digest.parse(row[0]), row[1], bytes(row[2]), image_id) if row else None
 
 
@@ -150,7 +154,7 @@ def sizes(tx: Connection, image_id: int, digests: Sequence[Digest]) -> dict[Dige
     found: dict[Digest, int] = {}
     for start in range(0, len(digests), 500):
         names = [str(digest) for digest in digests[start : start + 500]]
-        for name, size_bytes in tx.execute(_LIVE_MANY, {"image_id": image_id, "digests": names}):
+        for name, size_bytes in _LIVE_MANY.all(tx, {"image_id": image_id, "digests": names}):
             found[Digest.parse(name)] = size_bytes
     return found
 
@@ -231,8 +235,8 @@ def referred_size(tx: Connection, image_id: int, digest: Digest) -> int | None:
 
     One that lies must not decide for the others: then nobody knows, and its registry has to be asked.
     """
-    sizes = tx.execute(_REFERRED_SIZES, {"of_image": image_id, "of_digest": str(digest)}).scalars().all()
-    return sizes[0] if len(sizes) == 1 else None
+    sizes = _REFERRED_SIZES.all(tx, {"of_image": image_id, "of_digest": str(digest)})
+    return sizes[0][0] if len(sizes) == 1 else None
 
 
 def mark_deleted(tx: Connection, manifest_id: int, *, tag_names: Sequence[str], now: int) -> bool:

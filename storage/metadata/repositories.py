@@ -12,6 +12,7 @@ from sqlalchemy import Connection, bindparam
 
 from storage.errors import Conflict
 from storage.metadata import grants
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import projects, repositories, repository_addresses, repository_members, storages
 from storage.records import FRONT_DOOR, AddressKind, Door, RepositoryRecord
 
@@ -58,11 +59,11 @@ COLUMN_COUNT = len(SELECT.selected_columns)
 _NAMED = projects.alias("named")
 _IS_CATCH_ALL = repositories.c.is_catch_all.is_(sa.true())
 _HAS_ALIAS = repositories.c.flat_alias_prefix.in_(bindparam("prefixes", expanding=True))
-_GET = SELECT.where(repositories.c.id == bindparam("repository_id"))
-_FIND = SELECT.where(projects.c.name == bindparam("project"), repositories.c.name == bindparam("name"))
-_BY_ALIAS = SELECT.where(_HAS_ALIAS)
-_CATCH_ALL = SELECT.where(_IS_CATCH_ALL)
-_BY_ADDRESS = (
+_GET = Prepared(SELECT.where(repositories.c.id == bindparam("repository_id")))
+_FIND = Prepared(SELECT.where(projects.c.name == bindparam("project"), repositories.c.name == bindparam("name")))
+_BY_ALIAS = Prepared(SELECT.where(_HAS_ALIAS))
+_CATCH_ALL = Prepared(SELECT.where(_IS_CATCH_ALL))
+_BY_ADDRESS = Prepared(
     SELECT.add_columns(repository_addresses.c.kind)
     .join(repository_addresses, repository_addresses.c.repository_id == repositories.c.id)
     .where(
@@ -73,8 +74,8 @@ _BY_ADDRESS = (
 # A project's names are its own: the catch-all never serves what begins with an existing project, or whoever may push
 # to the catch-all could put images under names that belong to others.
 _NO_SUCH_PROJECT = ~sa.exists(sa.select(sa.literal(1)).where(_NAMED.c.name == bindparam("project")))
-_ALIAS_OR_CATCH_ALL = SELECT.where(_HAS_ALIAS | (_IS_CATCH_ALL & _NO_SUCH_PROJECT))
-_PROJECT_EXISTS = sa.select(projects.c.id).where(projects.c.name == bindparam("project"))
+_ALIAS_OR_CATCH_ALL = Prepared(SELECT.where(_HAS_ALIAS | (_IS_CATCH_ALL & _NO_SUCH_PROJECT)))
+_PROJECT_EXISTS = Prepared(sa.select(projects.c.id).where(projects.c.name == bindparam("project")))
 # The first condition lets the index of project names find the place; the second is the exact one.
 _PAGE = (
     SELECT.where(
@@ -151,12 +152,12 @@ def create(
 
 def find(tx: Connection, project: str, name: str) -> RepositoryRecord | None:
     """The repository of that name in that project."""
-    return _record(tx.execute(_FIND, {"project": project, "name": name}).one_or_none())
+    return _record(_FIND.one(tx, {"project": project, "name": name}))
 
 
 def get(tx: Connection, repository_id: int) -> RepositoryRecord | None:
     """The repository of that id."""
-    return _record(tx.execute(_GET, {"repository_id": repository_id}).one_or_none())
+    return _record(_GET.one(tx, {"repository_id": repository_id}))
 
 
 def page(
@@ -217,12 +218,12 @@ def delete(tx: Connection, repository_id: int) -> bool:
 
 def by_alias(tx: Connection, prefixes: Sequence[str]) -> RepositoryRecord | None:
     """The repository whose flat alias prefix is the longest of `prefixes`."""
-    return _longest(tx.execute(_BY_ALIAS, {"prefixes": list(prefixes)}), prefixes) if prefixes else None
+    return _longest(_BY_ALIAS.all(tx, {"prefixes": list(prefixes)}), prefixes) if prefixes else None
 
 
 def catch_all(tx: Connection) -> RepositoryRecord | None:
     """The repository that serves every name which no other one does."""
-    return _record(tx.execute(_CATCH_ALL).one_or_none())
+    return _record(_CATCH_ALL.one(tx, {}))
 
 
 def by_address(tx: Connection, kind: AddressKind, name: str) -> RepositoryRecord | None:
@@ -231,7 +232,7 @@ def by_address(tx: Connection, kind: AddressKind, name: str) -> RepositoryRecord
 
 
 def _by_address(tx: Connection, kinds: Sequence[AddressKind], name: str) -> dict[AddressKind, RepositoryRecord]:
-    rows = tx.execute(_BY_ADDRESS, {"kinds": [str(kind) for kind in kinds], "name": name})
+    rows = _BY_ADDRESS.all(tx, {"kinds": [str(kind) for kind in kinds], "name": name})
     return {AddressKind(row[COLUMN_COUNT]): record_of(row) for row in rows}
 
 
@@ -265,11 +266,11 @@ def _by_name(tx: Connection, name: str, of_host: RepositoryRecord | None) -> tup
     if not rest:
         return _inside(of_host or catch_all(tx), name)
     prefixes = ["/".join((project, *rest[:count])) for count in range(len(rest))]
-    record = _longest(tx.execute(_ALIAS_OR_CATCH_ALL, {"prefixes": prefixes, "project": project}), prefixes)
+    record = _longest(_ALIAS_OR_CATCH_ALL.all(tx, {"prefixes": prefixes, "project": project}), prefixes)
     prefix = None if record is None else record.flat_alias_prefix
     if record is not None and prefix is not None and prefix in prefixes:
         return record, name[len(prefix) + 1 :]
-    if of_host is not None and tx.execute(_PROJECT_EXISTS, {"project": project}).first() is None:
+    if of_host is not None and _PROJECT_EXISTS.one(tx, {"project": project}) is None:
         return of_host, name
     return _inside(record, name)
 
@@ -302,7 +303,7 @@ def _require_free(
 
 
 def _one(tx: Connection, repository_id: int) -> RepositoryRecord:
-    return record_of(tx.execute(_GET, {"repository_id": repository_id}).one())
+    return record_of(_GET.all(tx, {"repository_id": repository_id})[0])
 
 
 def _record(row: Sequence[object] | None) -> RepositoryRecord | None:

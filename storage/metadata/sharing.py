@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam
 
 from storage.digest import Digest
 from storage.metadata.blobs import COLUMNS, record
+from storage.metadata.prepared import Prepared
 from storage.metadata.repositories import SELECT, record_of
 from storage.metadata.tables import blob_aliases, blobs, images, links, repositories
 from storage.records import BlobRecord, RepositoryRecord
@@ -37,8 +38,10 @@ _NAMED = (
     )
     .subquery("named")
 )
-_BLOB = sa.select(*COLUMNS).join(_NAMED, _NAMED.c.id == blobs.c.id).where(blobs.c.damaged_at.is_(None)).limit(1)
-_HELD_HERE = (
+_BLOB = Prepared(
+    sa.select(*COLUMNS).join(_NAMED, _NAMED.c.id == blobs.c.id).where(blobs.c.damaged_at.is_(None)).limit(1)
+)
+_HELD_HERE = Prepared(
     sa.select(sa.literal(1))
     .select_from(links.join(_NAMED, _NAMED.c.id == links.c.blob_id).join(images, images.c.id == links.c.image_id))
     .where(images.c.repository_id == _OWN)
@@ -54,8 +57,8 @@ _HOLDER_IDS = sa.select(images.c.repository_id).join(_SOME_LINKS, _SOME_LINKS.c.
 # Whoever shares a project most likely shares rights.
 _IN_ORDER = (sa.case((repositories.c.project_id == bindparam("project_id"), 0), else_=1), repositories.c.id)
 _OTHERS = SELECT.where(repositories.c.storage_id == _OF_STORAGE, repositories.c.id != _OWN)
-_HOLDERS = _OTHERS.where(repositories.c.id.in_(_HOLDER_IDS)).order_by(*_IN_ORDER).limit(MOST_ASKED)
-_ANY = _OTHERS.order_by(repositories.c.id).limit(MOST_ASKED)
+_HOLDERS = Prepared(_OTHERS.where(repositories.c.id.in_(_HOLDER_IDS)).order_by(*_IN_ORDER).limit(MOST_ASKED))
+_ANY = Prepared(_OTHERS.order_by(repositories.c.id).limit(MOST_ASKED))
 
 
 def shared(tx: Connection, digest: Digest, repository: RepositoryRecord, may_read: MayRead) -> BlobRecord | None:
@@ -70,10 +73,10 @@ def shared(tx: Connection, digest: Digest, repository: RepositoryRecord, may_rea
         "repository_id": repository.id,
         "project_id": repository.project_id,
     }
-    found = tx.execute(_BLOB, values).one_or_none()
-    is_here = tx.execute(_HELD_HERE, values).first() is not None
-    holders = [record_of(row) for row in tx.execute(_HOLDERS, values)]
-    anybody = [record_of(row) for row in tx.execute(_ANY, values)]
+    found = _BLOB.one(tx, values)
+    is_here = _HELD_HERE.one(tx, values) is not None
+    holders = [record_of(row) for row in _HOLDERS.all(tx, values)]
+    anybody = [record_of(row) for row in _ANY.all(tx, values)]
     if not is_here and not _may_read_one(tx, holders, anybody, may_read):
         return None
     return None if found is None else record(found)
@@ -82,8 +85,8 @@ def shared(tx: Connection, digest: Digest, repository: RepositoryRecord, may_rea
 def held(tx: Connection, digest: Digest, repository: RepositoryRecord) -> BlobRecord | None:
     """The blob if this repository holds it, in any image."""
     values = {"storage_id": repository.storage_id, "digest": str(digest), "repository_id": repository.id}
-    found = tx.execute(_BLOB, values).one_or_none()
-    return None if found is None or tx.execute(_HELD_HERE, values).first() is None else record(found)
+    found = _BLOB.one(tx, values)
+    return None if found is None or _HELD_HERE.one(tx, values) is None else record(found)
 
 
 def _may_read_one(

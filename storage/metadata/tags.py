@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.digest import Digest
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import manifests, tags
 from storage.records import TagRecord
 
@@ -18,7 +19,7 @@ _COLUMNS = (
     tags.c.moved_by,
     manifests.c.media_type,
 )
-_FIND = (
+_FIND = Prepared(
     sa.select(*_COLUMNS)
     .join(manifests, manifests.c.id == tags.c.manifest_id)
     .where(tags.c.image_id == bindparam("image_id"), tags.c.name == bindparam("name"))
@@ -41,7 +42,7 @@ _DELETE_OF = sa.delete(tags).where(tags.c.manifest_id == bindparam("manifest_id"
 
 def find(tx: Connection, image_id: int, name: str) -> TagRecord | None:
     """The tag, if it exists."""
-    row = tx.execute(_FIND, {"image_id": image_id, "name": name}).one_or_none()
+    row = _FIND.one(tx, {"image_id": image_id, "name": name})
     return TagRecord(row[0], row[1], Digest.parse(row[2]), row[3], row[4], row[5], row[6]) if row else None
 
 

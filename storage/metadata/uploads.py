@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
 from storage.digest import Digest
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import uploads
 from storage.records import UploadRecord
 
@@ -23,7 +24,7 @@ _COLUMNS = (
     uploads.c.touched_at,
 )
 _INSERT = sa.insert(uploads)
-_FIND = sa.select(*_COLUMNS).where(uploads.c.id == bindparam("upload_id"))
+_FIND = Prepared(sa.select(*_COLUMNS).where(uploads.c.id == bindparam("upload_id")))
 _SAVE = (
     sa.update(uploads)
     .where(uploads.c.id == bindparam("upload_id"))
@@ -73,7 +74,7 @@ def insert(tx: Connection, upload: UploadRecord) -> None:
 
 def find(tx: Connection, upload_id: str) -> UploadRecord | None:
     """The open session of that id."""
-    row = tx.execute(_FIND, {"upload_id": upload_id}).one_or_none()
+    row = _FIND.one(tx, {"upload_id": upload_id})
     return _record(row) if row else None
 
 

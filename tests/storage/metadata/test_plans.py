@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-import sqlalchemy as sa
 
 from storage import AddressKind, Database, Door, Transaction
 from storage.metadata import (
@@ -18,6 +17,7 @@ from storage.metadata import (
     storages,
     upstreams,
 )
+from tests.storage.hearing import statements
 
 pytestmark = pytest.mark.parametrize("closed_database", ["sqlite"], indirect=True)  # asked in SQLite's own words
 
@@ -26,19 +26,9 @@ Read = Callable[[Transaction], object]
 
 def plan(transaction: Transaction, read: Read) -> list[str]:
     """What SQLite would do for each statement of `read`."""
-    statements: list[tuple[str, tuple[object, ...]]] = []
-
-    def note(_c: object, _cursor: object, text: str, values: tuple[object, ...], *_: object) -> None:
-        statements.append((text, values))
-
-    sa.event.listen(transaction, "before_cursor_execute", note)
-    read(transaction)
-    sa.event.remove(transaction, "before_cursor_execute", note)
-    return [
-        row[3]
-        for text, values in statements
-        for row in transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
-    ]
+    with statements(transaction) as heard:
+        read(transaction)
+    return [row[3] for text in heard for row in transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
 
 
 @pytest.mark.parametrize(
