@@ -17,7 +17,7 @@ from gateway.cli.options import Named
 from gateway.cli.passwords import ask_password
 from gateway.config import Settings
 from gateway.policy import naming, upstreams
-from gateway.repositories.furnishing import PROXY, Furnishing, Hands, Member
+from gateway.repositories.furnishing import PROXY, Furnishing, Hands, Member, WrongSetting
 from gateway.repositories.virtual_settings import VIRTUAL
 from gateway.upstream.http import Credential
 from gateway.upstream.settings import KeepByAge, TtlRule, UpstreamSettings
@@ -208,6 +208,19 @@ def what(furnishing: Furnishing) -> list[str]:
         **{f"addresses ({kind})": True for kind in furnishing.addresses},
     }
     return [name for name, is_changed in named.items() if is_changed]
+
+
+def in_options(wrong: WrongSetting, furnishing: Furnishing) -> str:
+    """What is wrong, with the option in place of the management API's field."""
+    field, _, rest = wrong.field.removeprefix("fallback.").partition(".")
+    number, _, part = rest.partition(".")
+    if field != "members":
+        option = f"--{field.replace('_', '-')}"
+    elif number and furnishing.members:
+        option = f"--{'push-to' if part == 'default' else 'member'} {furnishing.members[int(number)].repository}"
+    else:
+        option = "--member"
+    return f"{option}: {wrong.reason}"
 
 
 def require_upstream_of_proxy(furnishing: Furnishing, repository_type: str) -> None:

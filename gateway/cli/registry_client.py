@@ -73,7 +73,7 @@ class RegistryClient:
         what = f"{name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
         answer = self._get(name, f"manifests/{reference}", {"Accept": _ACCEPT})
         if answer.status != HTTPStatus.OK:
-            raise PullFailed(f"{what}: {_complaint(answer)}")
+            raise PullFailed(f"{what}: {self._refusal(answer)}")
         if isinstance(reference, Digest) and Digest.of(answer.content, reference.algorithm) != reference:
             raise PullFailed(f"{what}: the manifest has another digest")
         try:
@@ -91,7 +91,12 @@ class RegistryClient:
                 return
             if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
                 break
-        raise PullFailed(f"{name}@{digest}: {_complaint(answer)}")
+        raise PullFailed(f"{name}@{digest}: {self._refusal(answer)}")
+
+    def _refusal(self, answer: _Answer) -> str:
+        """What the registry says, and what to do where it wants to know who asks."""
+        is_unknown = self._login is None and answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        return f"{_complaint(answer)}{'; name a user with --user' if is_unknown else ''}"
 
     # --- requests -------------------------------------------------------------------------------------------------
 

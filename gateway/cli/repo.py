@@ -12,6 +12,7 @@ from gateway.cli.furnishing import (
     command_hands,
     furnishing_of,
     furnishing_options,
+    in_options,
     is_wanted,
     require_upstream_of_proxy,
     upstream_row,
@@ -32,7 +33,7 @@ from gateway.cli.output import Listing, Row, moment
 from gateway.cli.session import Session, run
 from gateway.config import S3Storage, Settings
 from gateway.policy.naming import MAX_RULES
-from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, furnish
+from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, WrongSetting, furnish
 from gateway.repositories.hosted import HostedRepository
 from gateway.repositories.virtual_settings import VIRTUAL, virtual_of
 from gateway.upstream.settings import upstream_of
@@ -155,7 +156,7 @@ def add(name: str, *, storage: str | None, repository_type: str, settings: Setti
                 redirect_pulls=bool(wishes["redirect_pulls"]),
                 now=session.now(),
             )
-            return record if hands is None else furnish(tx, record, furnishing, hands=hands, now=session.now())
+            return _furnished(tx, record, furnishing, hands=hands, now=session.now())
 
         await session.database.transaction(create)
         act = "push" if repository_type == HOSTED else "pull"
@@ -167,6 +168,18 @@ def add(name: str, *, storage: str | None, repository_type: str, settings: Setti
 async def _hands(settings: Settings, furnishing: Furnishing) -> Hands | None:
     """What it takes to furnish; None if there is nothing to."""
     return await Pool("secret_key", 1).run(command_hands, settings) if is_wanted(furnishing) else None
+
+
+def _furnished(
+    tx: Transaction, record: RepositoryRecord, furnishing: Furnishing, *, hands: Hands | None, now: int
+) -> RepositoryRecord:
+    """See `furnish`; without hands there is nothing to do. `ClickException` for what does not go together."""
+    if hands is None:
+        return record
+    try:
+        return furnish(tx, record, furnishing, hands=hands, now=now)
+    except WrongSetting as wrong:
+        raise click.ClickException(in_options(wrong, furnishing)) from wrong
 
 
 def _require_redirects(settings: Settings, storage: str) -> None:
@@ -311,20 +324,33 @@ def change(
         repository = await session.repository(name)
         if wishes["redirect_pulls"]:
             _require_redirects(settings, repository.storage)
-        furnishing = replace(furnishing_of(wishes, repository.repository_type), ends_upstream=no_upstream)
+        furnishing = furnishing_of(wishes, repository.repository_type)
+        if no_upstream:
+            furnishing = _without_upstream(repository, furnishing)
         if not changes and not is_wanted(furnishing):
             raise click.UsageError("nothing to change: see `sluice repo set --help`")
         hands = await _hands(settings, furnishing)
 
         def update(tx: Transaction) -> None:
             record = repositories.update(tx, repository.id, now=session.now(), **changes)
-            if record is not None and hands is not None:
-                furnish(tx, record, furnishing, hands=hands, now=session.now())
+            if record is not None:
+                _furnished(tx, record, furnishing, hands=hands, now=session.now())
 
         await session.database.transaction(update)
         click.echo(f"changed {', '.join([*sorted(changes), *what(furnishing)])} of {name}")
 
     run(settings, work)
+
+
+def _without_upstream(repository: RepositoryRecord, furnishing: Furnishing) -> Furnishing:
+    if repository.repository_type != HOSTED:
+        raise click.UsageError(
+            f"{repository.full_name} is a {repository.repository_type} repository, --no-upstream is for hosted ones: "
+            "set a proxy --offline, or delete it"
+        )
+    if furnishing.upstream or furnishing.credentials:
+        raise click.UsageError("--no-upstream and options for an upstream contradict each other")
+    return replace(furnishing, ends_upstream=True)
 
 
 def _changes(wishes: Wishes) -> RepositoryChanges:

@@ -105,7 +105,9 @@ def _read_file(name: str, *, host: str) -> list[Image]:
     try:
         with click.open_file(name, encoding="utf-8") as lines:
             return read_list(lines, host=host)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise click.UsageError(f"{name}: {error}") from error
 
 
@@ -182,7 +184,8 @@ class _Run:
         try:
             await self._bring(image.name, image.reference, depth=0)
         except* PullFailed as group:
-            self._totals.failed.append(f"{image.line}: {_first(group)}")
+            text = str(_first(group))  # which may begin with what failed: this very image, or a child or a blob of it
+            self._totals.failed.append(text if text.startswith(f"{image.line}: ") else f"{image.line}: {text}")
 
     async def _bring(self, name: str, reference: Reference, *, depth: int) -> None:
         found = await self._pool.look(self._client.manifest, name, reference)

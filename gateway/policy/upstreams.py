@@ -93,7 +93,7 @@ def ca_pem(text: str) -> str:
         raise ValueError("holds a private key: give certificates only")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, TypeError, ValueError):  # TypeError: what is not ASCII
         raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None
     return text
 

@@ -177,6 +177,18 @@ def test_a_fallback_ends(sluice: Sluice) -> None:
     assert within(sluice.data, partial(_opened, name="team/images")) == []
 
 
+def test_a_proxy_keeps_its_upstream(sluice: Sluice) -> None:
+    """Without one it could serve nothing: `--no-upstream` is refused, with what there is instead."""
+    sluice.good("repo", "add", "team/hub", "--type", "proxy", "--remote-url", "docker.io")
+
+    outcome = sluice("repo", "set", "team/hub", "--no-upstream")
+    (shown,) = sluice.good("repo", "show", "team/hub", "--json").value
+
+    assert (outcome.code, shown["remote_urls"]) == (2, ["https://registry-1.docker.io"])
+    assert "team/hub is a proxy" in outcome.err
+    assert "--offline" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -189,7 +201,9 @@ def test_a_fallback_ends(sluice: Sluice) -> None:
         (["add", "team/x", "--type", "virtual", "--member", "no/such"], 1, "there is no such repository"),
         (["add", "team/x", "--type", "virtual", "--member", "team"], 2, "use PROJECT/REPOSITORY"),
         (["add", "team/x", "--push-to", "team/images"], 2, "--push-to goes with"),
-        (["set", "team/images", "--cache-ttl", "5"], 1, "fallback.remote_url"),
+        (["add", "team/x", "--type", "virtual", "--member", "a/b", "--push-to", "a/b"], 1, "--member a/b: there is no"),
+        (["set", "team/images", "--cache-ttl", "5"], 1, "--remote-url: is required"),
+        (["set", "team/images", "--no-upstream", "--cache-ttl", "5"], 2, "contradict"),
         (["set", "team/images", "--password-stdin"], 2, "goes with --username"),
         (["set", "team/images", "--pulled-in-days", "5"], 2, "goes with --max-age-days"),
     ],

@@ -108,8 +108,7 @@ def test_what_cannot_be_had_is_said_at_the_end(gateway: Served, upstream: Script
 
     assert outcome.code == 1
     assert outcome.out.startswith("1 of 2 images are there")
-    assert f"failed {names[0]}: " in outcome.err
-    assert "404" in outcome.err
+    assert f"failed {names[0]}: 404 " in outcome.err
     assert ADMIN[1] not in outcome.out + outcome.err
 
 
@@ -122,8 +121,11 @@ def test_a_login_that_fails_is_said(gateway: Served) -> None:
     wrong = run(
         *("warm", "-", "--url", gateway.url, "--user", "nobody"), stdin=name, environ={"SLUICE_PASSWORD": "wrong"}
     )
+    nobody = run("warm", "-", "--url", gateway.url, stdin=name)
     nowhere = run("warm", "-", "--url", "http://127.0.0.1:9", stdin=name)
 
-    assert (wrong.code, nowhere.code) == (1, 1)
+    assert (wrong.code, nobody.code, nowhere.code) == (1, 1, 1)
     assert "the login failed: 401" in wrong.err
+    assert f"failed {name}: 401 " in nobody.err
+    assert "name a user with --user" in nobody.err
     assert "127.0.0.1:9" in nowhere.err

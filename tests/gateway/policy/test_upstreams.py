@@ -76,7 +76,13 @@ def test_authorities_are_certificates() -> None:
     pem = authority.cert_pem.bytes().decode()
 
     assert upstreams.ca_pem(pem) == pem
-    for wrong in ("", "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n", "x" * 40000):
+    for wrong in (
+        "",
+        "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n",
+        "x" * 40000,
+        "nö",
+        "\ufffd\ud800",
+    ):
         with pytest.raises(ValueError, match=r"PEM|characters"):
             upstreams.ca_pem(wrong)
     with pytest.raises(ValueError, match="private key"):
