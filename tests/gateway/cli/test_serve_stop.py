@@ -38,7 +38,7 @@ serve.command(["--data", sys.argv[1], "--listen", "127.0.0.1:0", "--workers", sy
 
 def _run(script: str, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, check=False, timeout=90
     )
 
 

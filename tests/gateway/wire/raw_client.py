@@ -108,10 +108,10 @@ class RawClient:
 
     def rest(self) -> bytes:
         """Everything until the server closes; raises ConnectionResetError when it resets."""
-        while data := self.sock.recv(65536):
-            self.buffer += data
-        found, self.buffer = self.buffer, b""
-        return found
+        parts, self.buffer = [self.buffer], b""
+        while data := self.sock.recv(1 << 18):
+            parts.append(data)
+        return b"".join(parts)
 
     def closed(self) -> bool:
         """Wait until the server has closed, by whatever means; False when it said something instead."""

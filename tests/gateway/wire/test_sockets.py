@@ -40,7 +40,7 @@ def test_port_zero_becomes_a_real_port_that_listeners_share() -> None:
                 assert listener.getsockname() == ("127.0.0.1", port)
                 assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
 
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection(("127.0.0.1", port), timeout=20):
             pass
 
     assert port > 0
@@ -52,7 +52,7 @@ def test_a_reservation_alone_refuses_connections() -> None:
         reserved = [held.enter_context(sock) for sock in reserve("127.0.0.1:0")]
 
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(reserved[0].getsockname(), timeout=1)
+            socket.create_connection(reserved[0].getsockname(), timeout=20)
 
 
 def test_a_port_that_somebody_listens_on_is_an_error() -> None:

@@ -19,6 +19,9 @@ from tests.gateway.wire.raw_client import Cut, eventually, lasting
 
 pytestmark = pytest.mark.slow
 
+SILENCE_S = 3.0
+"""Long enough for no worker to be silent only because the machine is busy."""
+
 
 def workers_of(served: Served) -> set[int]:
     """The process ids of the workers."""
@@ -72,18 +75,18 @@ def test_h12_a_worker_that_keeps_dying_is_restarted_with_patience(serve: Callabl
     os.kill(first, signal.SIGKILL)
     eventually(lambda: first not in workers_of(served))
     (third,) = ready_workers(served, 2) - {second}
-    os.kill(third, signal.SIGKILL)
-    eventually(lambda: third not in workers_of(served))
-    with lasting(at_least_s=0.2, at_most_s=8):
+    with lasting(at_least_s=0.2, at_most_s=30):
+        os.kill(third, signal.SIGKILL)
+        eventually(lambda: third not in workers_of(served))
         ready_workers(served, 2)
 
 
 def test_a_stopped_worker_is_replaced(serve: Callable[..., Served]) -> None:
     """One that does not run any more, and does not die either, is killed after the silence; the others serve."""
-    served = serve(workers=2, silence_s=1.0)
+    served = serve(workers=2, silence_s=SILENCE_S)
     victim, survivor = ready_workers(served, 2)
-    os.kill(victim, signal.SIGSTOP)
-    with lasting(at_least_s=0.8, at_most_s=10):
+    with lasting(at_least_s=SILENCE_S * 0.8, at_most_s=30):
+        os.kill(victim, signal.SIGSTOP)
         eventually(lambda: victim not in workers_of(served))
 
     assert survivor in ready_workers(served, 2)
@@ -93,7 +96,7 @@ def test_a_stopped_worker_is_replaced(serve: Callable[..., Served]) -> None:
 
 def test_a_worker_whose_loop_is_blocked_is_replaced(serve: Callable[..., Served]) -> None:
     """A handler that never gives the loop back costs its own worker's clients, and those only for a while."""
-    served = serve(workers=2, silence_s=1.0)
+    served = serve(workers=2, silence_s=SILENCE_S)
     before = ready_workers(served, 2)
     with served.connect() as client:
         client.request("GET", "/hang")
@@ -101,18 +104,18 @@ def test_a_worker_whose_loop_is_blocked_is_replaced(serve: Callable[..., Served]
 
     assert len(before & ready_workers(served, 2)) == 1
     served.process.terminate()
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
 
 
 def test_a_machine_that_slept_kills_nobody(serve: Callable[..., Served]) -> None:
     """When all stood still together, as in a paused container, the same workers go on afterwards."""
-    served = serve(workers=2, silence_s=1.0)
+    served = serve(workers=2, silence_s=SILENCE_S)
     before = ready_workers(served, 2)
     everybody = (served.process.pid, *before)
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
-    eventually(lambda: time.monotonic() - begun > 3)
+    eventually(lambda: time.monotonic() - begun > 2 * SILENCE_S)
     for pid in everybody:  # the supervisor first: it must not take the others for dead
         os.kill(pid, signal.SIGCONT)
 
@@ -124,16 +127,16 @@ def test_h17_the_stop_closes_the_port_at_once_and_drains(serve: Callable[..., Se
     """H17: no connection hangs in a backlog during the drain; running answers complete; status 0."""
     served = serve(workers=2, drain_timeout_s=90, send_idle_timeout_s=90, stop_timeout_s=100)
     ready_workers(served, 2)
-    clients = [served.connect(receive_buffer=4096) for _ in range(4)]
+    clients = [served.connect() for _ in range(4)]
     for client in clients:
-        client.request("GET", f"/blob/{16 << 20}").take(1000)
+        client.request("GET", f"/blob/{32 << 20}").take(1000)
     served.process.terminate()
-    eventually(lambda: refuses(served.port))  # before any of the answers can have gone out
+    eventually(lambda: refuses(served.port))  # while the answers, more than all buffers hold, wait for their readers
     for client in clients:
         client.buffer = b""
-        assert len(client.rest()) > 15 << 20
+        assert len(client.rest()) > 31 << 20
 
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
 
 
 def test_a_worker_that_does_not_stop_is_killed_and_told(serve: Callable[..., Served]) -> None:
@@ -142,9 +145,9 @@ def test_a_worker_that_does_not_stop_is_killed_and_told(serve: Callable[..., Ser
     ready_workers(served, 2)
     with served.connect(receive_buffer=4096) as stalled:
         stalled.request("GET", f"/blob/{64 << 20}").take(1000)
-        served.process.terminate()
-        with lasting(at_least_s=0.7, at_most_s=5):
-            assert served.process.wait(10) == 128 + signal.SIGKILL
+        with lasting(at_least_s=0.7, at_most_s=30):
+            served.process.terminate()
+            assert served.process.wait(30) == 128 + signal.SIGKILL
 
 
 def test_an_interrupt_of_the_whole_group_is_one_stop(serve: Callable[..., Served]) -> None:
@@ -158,7 +161,7 @@ def test_an_interrupt_of_the_whole_group_is_one_stop(serve: Callable[..., Served
         client.buffer = b""
         assert len(client.rest()) > 512 << 10
 
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
 
 
 def test_workers_end_with_their_supervisor(serve: Callable[..., Served]) -> None:
@@ -176,7 +179,7 @@ def test_workers_end_with_their_supervisor(serve: Callable[..., Served]) -> None
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_that_cannot_start_end_with_their_status(tmp_path: Path, workers: int) -> None:
     """A broken installation is told at once with its status, not retried forever."""
-    with lasting(at_most_s=10), pytest.raises(AssertionError), running(tmp_path / "log", workers=workers, broken=True):
+    with lasting(at_most_s=40), pytest.raises(AssertionError), running(tmp_path / "log", workers=workers, broken=True):
         pass
 
 
@@ -185,7 +188,7 @@ def test_the_status_of_workers_that_cannot_start() -> None:
     program = "from gateway.wire.supervisor import supervise\nimport sys\n"
     program += "def run(number, sockets):\n    sys.exit(3)\n"
     program += "sys.exit(supervise(run, listen='127.0.0.1:0', workers=2, stop_timeout_s=5))\n"
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
 
     assert ended.returncode == 3
 

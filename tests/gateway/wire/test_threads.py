@@ -16,7 +16,7 @@ async def test_calls_run_elsewhere_and_no_more_than_allowed() -> None:
 
     def work() -> int:
         names.append(threading.current_thread().name)
-        release.wait(5)
+        release.wait(60)
         return 7
 
     async def call(done: list[int]) -> None:
@@ -26,7 +26,7 @@ async def test_calls_run_elsewhere_and_no_more_than_allowed() -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(call, results)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not (len(names) == 2 and threads.are_wanted):  # noqa: ASYNC110 - a socket or thread tells, no event
                 await trio.sleep(0.001)
         release.set()

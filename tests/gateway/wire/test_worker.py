@@ -113,17 +113,17 @@ async def test_signals_stop_once_and_repeat_in_vain() -> None:
 @pytest.mark.slow
 def test_sigterm_lets_a_running_download_finish(serve: Callable[..., Served]) -> None:
     """New connections are refused at once, the running answer is completed, exit status 0."""
-    served = serve(drain_timeout_s=10)
+    served = serve(drain_timeout_s=90, send_idle_timeout_s=90)
     with served.connect() as client, served.connect() as resting:
         resting.request("GET", "/hello").answer()
-        client.request("GET", "/drip/10/0.1").take(1000)
+        client.request("GET", f"/blob/{32 << 20}").take(1000)
         served.process.terminate()
-        eventually(lambda: refuses(served.port), within_s=1)
+        eventually(lambda: refuses(served.port))  # while the answer, more than all buffers hold, waits for its reader
         client.buffer = b""
-        assert len(client.rest()) > 2 << 20
+        assert len(client.rest()) > 31 << 20
         assert resting.closed()
 
-    assert served.process.wait(5) == 0
+    assert served.process.wait(60) == 0
 
 
 @pytest.mark.slow
@@ -134,9 +134,9 @@ def test_h13_sigterm_with_a_stalled_client_ends_in_bounded_time(serve: Callable[
         stalled.request("GET", f"/blob/{64 << 20}")
         silent.request("PUT", "/sink?idle=60", "Content-Length: 5")
         eventually(lambda: served.state()["open"] == 3)
-        served.process.terminate()
-        with lasting(at_least_s=0.4, at_most_s=4):
-            assert served.process.wait(10) == 0
+        with lasting(at_least_s=0.4, at_most_s=30):
+            served.process.terminate()
+            assert served.process.wait(30) == 0
         with pytest.raises(Cut):
             stalled.answer()
 
@@ -144,13 +144,13 @@ def test_h13_sigterm_with_a_stalled_client_ends_in_bounded_time(serve: Callable[
 @pytest.mark.slow
 def test_sigterm_without_work_is_quick(serve: Callable[..., Served]) -> None:
     """Resting connections do not hold the stop."""
-    served = serve()
+    served = serve(idle_timeout_s=90, drain_timeout_s=90)
     clients = [served.connect() for _ in range(20)]
     for client in clients:
         client.request("GET", "/hello").answer()
     served.process.send_signal(signal.SIGINT)
-    with lasting(at_most_s=3):
-        assert served.process.wait(10) == 0
+    with lasting(at_most_s=30):
+        assert served.process.wait(30) == 0
     assert all(client.closed() for client in clients)
 
 

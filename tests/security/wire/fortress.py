@@ -29,7 +29,7 @@ MORE_FILES: Final = 8
 """A pool of connections to the database fills up under load, by files that stay."""
 _LONGEST_S: Final = 10.0
 _LOOKS: Final = 10
-_THREADS_REST_S: Final = 15.0
+_THREADS_REST_S: Final = 60.0
 """Trio's idle threads end after 10 s."""
 
 

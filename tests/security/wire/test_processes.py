@@ -19,7 +19,7 @@ from tests.security.wire.fortress import NAME, Fortress, impatient
 
 pytestmark = pytest.mark.slow
 
-DRAIN_S = 2.0
+DRAIN_S = 5.0
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def test_h13_h17_a_stop_is_not_held_up(castle: Fortress) -> None:
     begun = time.monotonic()
     stopping.start()
     eventually(lambda: not _is_let_in(castle.port), within_s=DRAIN_S)
-    stopping.join(20)
+    stopping.join(60)
     lasted_s = time.monotonic() - begun
     for attacker in attackers:
         attacker.sock.close()
 
     assert statuses == [0]
-    assert lasted_s < DRAIN_S + 8
+    assert lasted_s < DRAIN_S + 20
     assert castle.complaints() == []
 
 

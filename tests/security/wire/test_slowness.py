@@ -27,7 +27,7 @@ NEVER = b"A: " + b"b" * 10_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How an attack ended, and after how long."""
+    """How an attack ended, and after how long, from before it connected."""
 
     statuses: tuple[int, ...]
     lasted_s: float
@@ -35,16 +35,16 @@ class Seen:
 
 def _waits(fortress: Fortress, *parts: bytes) -> Seen:
     """Send this and then nothing."""
+    begun = time.monotonic()
     with fortress.attack() as attacker:
         attacker.force(b"".join(parts))
-        begun = time.monotonic()
         return Seen(patient_reading(attacker).statuses, time.monotonic() - begun)
 
 
 def _drips(fortress: Fortress, begin: bytes, endless: bytes) -> Seen:
     """Send this, and then a byte now and then, until there is an answer or an end."""
+    begun = time.monotonic()
     with fortress.attack() as attacker:
-        begun = time.monotonic()
         attacker.force(begin)
         _drip(attacker, endless)
         return Seen(patient_reading(attacker).statuses, time.monotonic() - begun)
@@ -75,8 +75,8 @@ def _more_than_tickets(attacker: Attacker) -> bool:
 
 def _second(fortress: Fortress) -> Seen:
     """A whole request, and the next one byte by byte."""
+    begun = time.monotonic()
     with fortress.attack() as attacker:
-        begun = time.monotonic()
         first = attacker.force(GET).listen(count=1)
         _drip(attacker.force(GET[:-2]), NEVER)
         return Seen(first.statuses + patient_reading(attacker).statuses, time.monotonic() - begun)
@@ -87,8 +87,8 @@ def _does_not_read(fortress: Fortress, *, pipelined: int) -> Seen:
     ask = (
         f"GET /v2/{NAME}/blobs/{fortress.layer_digest} HTTP/1.1\r\nAuthorization: Bearer {fortress.bearer}\r\n".encode()
     )
+    begun = time.monotonic()
     with fortress.attack(receive_buffer=4096) as attacker:
-        begun = time.monotonic()
         attacker.force((ask + HOST + b"\r\n") * pipelined)
         below = getattr(attacker.sock, "below", attacker.sock)
         poller = select.poll()
@@ -99,9 +99,9 @@ def _does_not_read(fortress: Fortress, *, pipelined: int) -> Seen:
 
 def _shakes_no_hands(fortress: Fortress, begin: bytes) -> Seen:
     """Begin TLS, or do not, and wait."""
+    begun = time.monotonic()
     with fortress.attack_below() as attacker:
         attacker.force(begin)
-        begun = time.monotonic()
         assert attacker.closed() or attacker.closed()  # an alert may come first
         return Seen((), time.monotonic() - begun)
 
