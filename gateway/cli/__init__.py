@@ -24,7 +24,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "warm": "Pull images ahead through a gateway.",
     "gc": "Remove what nothing references any more.",
     "fsck": "Check every stored byte.",
-    "migrate": "Bring the database to this version.",
+    "migrate": "Bring the database to this version, or move all of it elsewhere.",
     "config": "Show, check and explain the configuration.",
 }
 
