@@ -1,8 +1,8 @@
 """A mirror is filled: `skopeo sync` of 50 images of 4 tags, the real program, into an empty registry, and once more.
 
-The figure is server CPU per 1,000 tags: skopeo decides what it asks for. It fetches tokens of its own from a sluice;
-docker-registry has no token server, so skopeo brings one token for everything, which costs nothing to issue. The load's
-own CPU is in the extra `skopeo_cpu_s`.
+The figure is server CPU per 1,000 tags: skopeo decides what it asks for. It brings one Bearer token for everything, to
+either: docker-registry has no token server here, and sluice takes a personal token as it is. The load's own CPU is in
+the extra `skopeo_cpu_s`.
 """
 
 import shutil
@@ -65,7 +65,7 @@ class Sync:
     def _run(self, stand: Stand, port: int) -> Outcome:
         server = stand.server
         if Trait.OURS in stand.contender.traits:
-            authorization: str | None = cast("SluiceServer", server).basic()  # what the trait says
+            authorization: str | None = cast("SluiceServer", server).key()  # what the trait says
         else:
             names = [server.name(image_name(number)) for number in range(self.images)]
             authorization = server.authorization(*names, push=True)
