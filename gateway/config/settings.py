@@ -42,7 +42,9 @@ class Server(Section):
         None, description="How clients reach the gateway, such as https://registry.example; default: from the request."
     )
     server_names: tuple[str, ...] = Field(
-        (), description="Host names that clients may use; empty accepts any. Others are answered 421."
+        (),
+        description="Host names that clients may use; empty accepts any. Others are answered 421 at every path: let "
+        "health checks name one of these, too.",
     )
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="Addresses or networks whose X-Forwarded-* headers are believed; nobody by default."
