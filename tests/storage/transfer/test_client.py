@@ -1,6 +1,7 @@
 """The client against servers that behave, over plain TCP and TLS: answers, reuse, retries, bounds."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 import trio
@@ -254,14 +255,15 @@ async def test_post_is_not_retried(serve: Serve, client: Client) -> None:
 async def test_stream_is_not_retried(serve: Serve, client: Client) -> None:
     """It was read, and cannot be read again."""
 
-    async def source() -> AsyncIterator[bytes]:
+    async def source() -> AsyncGenerator[bytes, None]:
         yield b"hello"
 
     server = await serve(dies_after_one, saying(HELLO))
     await get(client, server.origin)
-    with pytest.raises(Broken):
-        async with client.request("PUT", server.origin, "/", [], Stream(5, source())):
-            pass
+    async with aclosing(source()) as chunks:  # the client may have taken the chunk or not when it sees the end
+        with pytest.raises(Broken):
+            async with client.request("PUT", server.origin, "/", [], Stream(5, chunks)):
+                pass
     assert server.accepted == 1
 
 
