@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam
 
 from storage.errors import Conflict
 from storage.metadata import repositories
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import projects, repository_members
 from storage.metadata.tables import repositories as rows
 from storage.records import MemberRecord, RepositoryRecord
@@ -22,7 +23,7 @@ MOST_MEMBERS: Final = 50
 MOST_LEVELS: Final = 5
 """So many virtual repositories inside each other, so that a search ends in bounded time."""
 
-_OF = (
+_OF = Prepared(
     repositories.SELECT.add_columns(
         repository_members.c.include, repository_members.c.exclude, repository_members.c.is_default
     )
@@ -78,7 +79,7 @@ def of(tx: Connection, repository_id: int) -> list[MemberRecord]:
             tuple(json.loads(row[repositories.COLUMN_COUNT + 1])),
             row[repositories.COLUMN_COUNT + 2],
         )
-        for row in tx.execute(_OF, {"repository_id": repository_id})
+        for row in _OF.all(tx, {"repository_id": repository_id})
     ]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
+from storage.metadata.prepared import Prepared
 from storage.metadata.tables import tag_checks, upstream_budgets, upstream_credentials
 from storage.records import BudgetRecord, CheckRecord
 
@@ -54,8 +55,10 @@ _DROP_BUDGETS = sa.delete(upstream_budgets).where(
 _KEPT_S = 30 * 86400
 """Longer than windows of registries are; after that a row says nothing but which credential there was."""
 
-_CHECK = sa.select(tag_checks.c.checked_at, tag_checks.c.etag).where(
-    tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.name == bindparam("name")
+_CHECK = Prepared(
+    sa.select(tag_checks.c.checked_at, tag_checks.c.etag).where(
+        tag_checks.c.image_id == bindparam("image_id"), tag_checks.c.name == bindparam("name")
+    )
 )
 _CHECKED_WITH = (
     sa.select(tag_checks.c.name)
@@ -126,7 +129,7 @@ def put_budget(tx: Connection, record: BudgetRecord) -> None:
 
 def checked(tx: Connection, image_id: int, tag: str) -> CheckRecord | None:
     """When the upstream was last asked about the tag; None: never, or nobody remembers."""
-    row = tx.execute(_CHECK, {"image_id": image_id, "name": tag}).one_or_none()
+    row = _CHECK.one(tx, {"image_id": image_id, "name": tag})
     return None if row is None else CheckRecord(*row)
 
 
