@@ -92,7 +92,7 @@ async def open_stores(
                     found[name] = buckets[name] = bucket
                     if hot:
                         if intakes is None:
-                            intakes = await stack.enter_async_context(_open_intakes())
+                            intakes = await stack.enter_async_context(Intakes.open())
                         found[name] = checked[name] = CheckedStore(bucket, intakes)
                         front: HotSetStore | None = None
                         if section.hot_bytes:
@@ -199,16 +199,3 @@ async def _with_hot_set(
         _log.error("hot_set_unusable", storage=name, error=str(error), effect="pulls are read from the bucket")
         return None
     return HotSetStore(origin, hotset, intakes)
-
-
-@asynccontextmanager
-async def _open_intakes() -> AsyncIterator[Intakes]:
-    """As `Intakes.open`, but what is raised inside comes out as it is, not in a group with a nursery's name on it."""
-    failure: Exception | None = None
-    async with Intakes.open() as intakes:
-        try:
-            yield intakes
-        except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
-            failure = error
-    if failure is not None:
-        raise failure

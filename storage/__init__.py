@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from storage.arrivals import Arrivals, ArrivalsStatistics, Place
+from storage.background import open_background
 from storage.blobstore import BlobReader, BlobStore, OpenFile, Properties, Span, Staging, StoredObject
 from storage.blocking import Pool, PoolStatistics
 from storage.changes import Changes
@@ -169,6 +170,7 @@ __all__ = [
     "UploadRecord",
     "UploadUnknown",
     "WarmUpRecord",
+    "open_background",
 ]
 
 

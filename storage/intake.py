@@ -27,6 +27,7 @@ from typing import Final
 
 import trio
 
+from storage.background import open_background
 from storage.blobstore import CHUNK_BYTES, Span
 from storage.errors import Damaged, StorageError, Unavailable
 from storage.filesystem_reading import CLOSE_DEADLINE_S, close_descriptor
@@ -370,11 +371,8 @@ class Intakes:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator["Intakes"]:
         """Host the intakes; when it is left they are cancelled, and other processes take over what they fill."""
-        async with trio.open_nursery() as nursery:
-            try:
-                yield cls(nursery)
-            finally:
-                nursery.cancel_scope.cancel()
+        async with open_background() as nursery:
+            yield cls(nursery)
 
     def statistics(self) -> IntakesStatistics:
         """A snapshot for metrics."""
