@@ -50,6 +50,10 @@ WALKS = {
     "tags._OF_MANIFEST": "sorts the tags of one manifest",
 }
 """Statement that walks over an index or sorts -> what, and why it may."""
+WHOLE = {
+    "upstreams._DROP_BUDGETS": "looks at all budgets when there is one more: a row for each credential of an upstream"
+}
+"""The same for those that read a table to its end."""
 
 FINDS_NOTHING = {"sharing._HOLDERS", "sharing._ANY"}
 """What asks for others than itself, of which there is none in a database with one row of each kind."""
@@ -147,7 +151,7 @@ async def test_rows_are_found_by_an_index(database: Database, name: str) -> None
     steps = await database.transaction(_plan, STATEMENTS[name])
     assert steps
     walks = [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
-    assert bool(walks) == (name in WALKS), "\n".join(steps)
+    assert bool(walks) == (name in WALKS | WHOLE), "\n".join(steps)
 
 
 @pytest.mark.parametrize("closed_database", [pytest.param("postgresql", marks=ON_SERVER)], indirect=True)
@@ -159,4 +163,4 @@ async def test_postgresql_finds_them_by_an_index_too(database: Database) -> None
         plans = {name: _plan(tx, STATEMENTS[name], "EXPLAIN") for name in PLANNED}
         return {name: steps for name, steps in plans.items() if any("Seq Scan" in step for step in steps)}
 
-    assert await database.transaction(walking) == {}
+    assert (await database.transaction(walking)).keys() == WHOLE.keys()
