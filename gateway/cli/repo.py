@@ -32,6 +32,7 @@ from gateway.cli.options import (
 from gateway.cli.output import Listing, Row, moment
 from gateway.cli.session import Session, run
 from gateway.config import S3Storage, Settings
+from gateway.oci.errors import RegistryError
 from gateway.policy.naming import MAX_RULES
 from gateway.repositories.furnishing import HOSTED, PROXY, Furnishing, Hands, WrongSetting, furnish
 from gateway.repositories.hosted import HostedRepository
@@ -206,6 +207,8 @@ def list_all(*, project: str | None, as_json: bool, settings: Settings) -> None:
     """
 
     async def work(session: Session) -> None:
+        if project is not None:
+            await session.project(project)
         columns = (
             "name",
             "repository_type",
@@ -417,7 +420,12 @@ def restore(manifest: str, *, settings: Settings) -> None:
         record = await session.repository(f"{project}/{repository_name}")
         content = Content(session.database, {})  # restoring moves rows only
         repository = HostedRepository(record, database=session.database, content=content, clock=time.time)
-        tags = await repository.restore_manifest(image, digest)
+        try:
+            tags = await repository.restore_manifest(image, digest)
+        except RegistryError as error:
+            raise click.ClickException(
+                f"{error.message} among what was deleted from {name} since garbage.undelete_s: nothing is restored"
+            ) from error
         click.echo(f"restored {manifest}; its tags now: {', '.join(tags) or 'none'}")
 
     run(settings, work)

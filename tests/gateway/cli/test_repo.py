@@ -70,7 +70,12 @@ def test_repositories_are_listed_by_full_name(sluice: Sluice) -> None:
         (["restore", "team/images"], 2, "is not PROJECT/REPOSITORY/IMAGE@DIGEST"),
         (["restore", "team/images@sha256:00"], 2, "is not PROJECT/REPOSITORY/IMAGE@DIGEST"),
         (["restore", "team/images/app@sha256:00"], 2, "malformed sha256 digest"),
-        (["restore", f"team/images/app@sha256:{'0' * 64}"], 1, "manifest"),
+        (
+            ["restore", f"team/images/app@sha256:{'0' * 64}"],
+            1,
+            "is unknown among what was deleted from team/images/app",
+        ),
+        (["list", "--project", "nothing"], 1, "there is no project nothing"),
     ],
 )
 def test_what_cannot_be_is_said(sluice: Sluice, words: list[str], code: int, text: str) -> None:
