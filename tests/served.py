@@ -22,8 +22,8 @@ from typing import Any, Final, Self
 from bench.contenders.ports import free_port
 
 ADMIN: Final = ("admin", "correct-horse-battery")
-_START_S: Final = 30.0
-_STOP_S: Final = 30.0
+_START_S: Final = 90.0
+_STOP_S: Final = 60.0
 Headers = Mapping[str, str] | list[tuple[str, str]]
 
 

@@ -14,7 +14,7 @@ from tests.servers.installation import Installation, new_installation
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import wait_until
 
-HEALED_S = 10.0
+HEALED_S = 60.0
 FIRST_JOBS_S = 60.0
 _FIRST_JOBS = {"garbage", "strays/default", "scrub"}
 """What talks to the bucket by itself, some seconds after the start and then hourly: no test counts its requests."""

@@ -13,7 +13,7 @@ import outcome
 import trio
 
 T = TypeVar("T")
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 
 
 class Listening:

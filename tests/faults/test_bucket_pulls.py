@@ -133,7 +133,7 @@ def test_the_bucket_does_not_get_well(harmed: Harmed, way: str, name: str) -> No
     assert pulled.status in {0, 200, 503}
     assert pulled.status != 200 or name == "always cut"
     assert operations(proxy.exchanges)["GetObject"] <= MOST_TRIES
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     harmed.heal()
     again = pull(gateway, NAME, digest)
     assert again.is_complete

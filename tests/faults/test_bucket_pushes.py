@@ -173,7 +173,7 @@ def test_the_bucket_does_not_get_well(harmed: Harmed, name: str) -> None:
     assert set(pushed.statuses) <= {0, 202, 503}, (pushed.statuses, pushed.answers)
     assert 503 in pushed.statuses or 0 in pushed.statuses
     assert max(operations(proxy.exchanges).values()) <= MOST_TRIES, operations(proxy.exchanges)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     harmed.heal()
     check(harmed, content, push(harmed.pusher, NAME, content), orphans=MOST_TRIES)
 
