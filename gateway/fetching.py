@@ -51,7 +51,6 @@ async def open_fetching(
     What is raised inside comes out as it is, not in the groups of the nurseries that are opened here. Raises
     `Unavailable` or `StorageFull` where the directory of arrivals cannot be used.
     """
-    failure: Exception | None = None
     async with AsyncExitStack() as stack:
         intakes = await stack.enter_async_context(Intakes.open())
         arrivals = Arrivals(
@@ -63,13 +62,8 @@ async def open_fetching(
             is_shared=settings.storage.database_url is not None,
             clock=clock,
         )
-        try:
-            await arrivals.prepare()
-            upstreams = await stack.enter_async_context(Upstreams.open(database, unseal, clock=clock))
-            turns = await stack.enter_async_context(Turns.open(database, clock=clock))
-            warm_ups = await stack.enter_async_context(WarmUps.open(database, clock=clock))
-            yield Fetching(upstreams, arrivals, turns, warm_ups)
-        except Exception as error:  # noqa: BLE001 - raised again below, outside of the nurseries
-            failure = error
-    if failure is not None:
-        raise failure
+        await arrivals.prepare()
+        upstreams = await stack.enter_async_context(Upstreams.open(database, unseal, clock=clock))
+        turns = await stack.enter_async_context(Turns.open(database, clock=clock))
+        warm_ups = await stack.enter_async_context(WarmUps.open(database, clock=clock))
+        yield Fetching(upstreams, arrivals, turns, warm_ups)

@@ -19,7 +19,7 @@ import trio
 
 from gateway.logs import get_logger
 from gateway.upstream.errors import UpstreamBusy, UpstreamError
-from storage import Database, StorageError, Transaction, Unavailable
+from storage import Database, StorageError, Transaction, Unavailable, open_background
 from storage.metadata import clock as clocks
 from storage.metadata import leases
 
@@ -117,15 +117,8 @@ class Turns:
 
         What is raised inside comes out as it is, not in a nursery's group.
         """
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                yield cls(nursery, database, clock=clock, most=most)
-            except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        async with open_background() as nursery:
+            yield cls(nursery, database, clock=clock, most=most)
 
     def begin(self, key: Hashable, work: Callable[[], Awaitable[T]], *, whose: Hashable) -> Flight[T]:
         """Do it in a task of ours, unless that is happening already under this key; waits for nothing.

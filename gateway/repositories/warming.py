@@ -23,7 +23,7 @@ from gateway.oci.names import Reference
 from gateway.repositories.contract import ArrivingBlob, Repository
 from gateway.repositories.rows import blobs_of
 from gateway.upstream.errors import UpstreamError
-from storage import Database, Pool, Span, StorageError, WarmUpRecord
+from storage import Database, Pool, Span, StorageError, WarmUpRecord, open_background
 from storage.metadata import warm_ups
 
 MOST_IMAGES: Final = 1000
@@ -148,15 +148,8 @@ class WarmUps:
     @asynccontextmanager
     async def open(cls, database: Database, *, clock: Callable[[], float] = time.time) -> AsyncIterator[Self]:
         """For as long as the context lasts. `clock`: Unix seconds. What is raised inside comes out as it is."""
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                yield cls(nursery, database, clock=clock)
-            except Exception as error:  # noqa: BLE001 - raised again below, outside of the nursery
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        async with open_background() as nursery:
+            yield cls(nursery, database, clock=clock)
 
     async def begin(
         self, repository: Repository, wanted: Sequence[Wanted], *, platforms: Sequence[str] = ()

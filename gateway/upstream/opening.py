@@ -29,7 +29,16 @@ from gateway.upstream.http import Credential, UpstreamHttp
 from gateway.upstream.naming import Place
 from gateway.upstream.registry import UpstreamRegistry
 from gateway.upstream.settings import UpstreamSettings, upstream_of
-from storage import BudgetRecord, Database, Pool, RepositoryRecord, StorageError, Transaction, Unavailable
+from storage import (
+    BudgetRecord,
+    Database,
+    Pool,
+    RepositoryRecord,
+    StorageError,
+    Transaction,
+    Unavailable,
+    open_background,
+)
 from storage.metadata import upstreams as rows
 
 Unseal = Callable[[bytes, int, int], Credential]
@@ -81,7 +90,7 @@ class Upstreams:
         cls, database: Database, unseal: Unseal, *, clock: Callable[[], float] = time.time
     ) -> AsyncIterator[Self]:
         """For as long as the context lasts; its end cancels what is asked then. `clock`: Unix seconds."""
-        async with trio.open_nursery() as nursery:
+        async with open_background() as nursery:
             upstreams = cls(database, unseal, nursery=nursery, clock=clock)
             nursery.start_soon(upstreams._keep_budgets)
             try:
@@ -89,7 +98,6 @@ class Upstreams:
             finally:
                 with trio.move_on_after(_CLOSE_DEADLINE_S, shield=True):
                     await upstreams._aclose()
-                nursery.cancel_scope.cancel()
 
     async def of(self, record: RepositoryRecord) -> UpstreamRegistry:
         """The upstream of the repository, the same one until its settings or credentials change.
