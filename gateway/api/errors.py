@@ -5,6 +5,7 @@ table of failures (`gateway.edge.failures`), which all faces share.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,8 @@ _MAX_FIELD_CHARS: Final = 128
 # Registry tokens carry no management rights, so clients are not sent to the token endpoint.
 _CHALLENGE: Final = 'Basic realm="sluice", charset="UTF-8"'
 _WORDS: Final = {"missing": "is required", "extra_forbidden": "is no field that can be given here"}
+_LENGTH: Final = re.compile(r"^\w+ should have (at (?:least|most) \d+ \w+).*")
+"""What pydantic says of lengths: `List should have at least 1 item after validation, not 0`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +113,5 @@ def _field(location: Sequence[int | str]) -> str:
 
 def _reason(error: Mapping[str, Any]) -> str:
     message: str = _WORDS.get(error["type"], error["msg"])
-    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+    message = _LENGTH.sub(r"must have \1", message.removeprefix("Value error, "))
+    return message.replace("Input should be", "must be")

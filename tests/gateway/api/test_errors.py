@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from gateway.access.errors import BadCredentials, InvalidField, LastAdmin, Overloaded, TooManySecrets
 from gateway.api.errors import Problem, Refused, invalid_model, refusal
 from gateway.api.users import UserCreate
+from gateway.api.warming import WarmUpCreate
 from gateway.edge.streams import BodyTooLarge, ClientStalled
 from gateway.oci.errors import Code, RegistryError
 from storage import Conflict, NotFound, StorageFull, Unavailable
@@ -71,6 +72,14 @@ def test_no_wrong_value_is_repeated() -> None:
     document = invalid_model(caught.value).document().replace(b'"field":"hush-hush"', b"")
 
     assert b"hush" not in document
+
+
+def test_a_length_is_told_in_our_words() -> None:
+    """As what is allowed, and not as what a library counted."""
+    with pytest.raises(ValidationError) as caught:
+        WarmUpCreate.model_validate_json('{"images": []}')
+
+    assert invalid_model(caught.value).problems == (Problem("must have at least 1 item", "images"),)
 
 
 def test_a_field_in_an_answer_is_short() -> None:
