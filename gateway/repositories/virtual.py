@@ -159,7 +159,7 @@ class VirtualRepository:
 
         Where trouble does not stop the search, it matters only if nobody has it.
         """
-        trouble: Exception | None = None
+        trouble: tuple[Place, Exception] | None = None
         for place in places:
             try:
                 return place, await ask(self._open_repository(place.record, self._caller), place.image)
@@ -167,11 +167,11 @@ class VirtualRepository:
                 if _is_unknown(error):
                     continue
                 if stops or not _is_trouble(error):
-                    _tell(error)
-                self._warn(place, error)
-                trouble = trouble or error
+                    self._fail(place, error)
+                self._warn("member_skipped", place, error)
+                trouble = trouble or (place, error)
         if trouble is not None:
-            _tell(trouble)
+            self._fail(*trouble)
         return None
 
     async def _each(self, image: str, ask: Ask[T]) -> tuple[list[T], bool]:
@@ -184,14 +184,25 @@ class VirtualRepository:
                 if _is_unknown(error):
                     continue
                 if self._stops or not _is_trouble(error):
-                    _tell(error)
-                self._warn(place, error)
+                    self._fail(place, error)
+                self._warn("member_skipped", place, error)
                 is_whole = False
         return said, is_whole
 
-    def _warn(self, place: Place, error: Exception) -> None:
+    def _fail(self, place: Place, error: Exception) -> NoReturn:
+        """Raise what the caller is told of a member's trouble: 503, but for what is said of it elsewhere already.
+
+        The caller may read the member, so its name tells them nothing new; what is wrong with it is for the log.
+        """
+        if isinstance(error, UpstreamError) and not isinstance(error, UpstreamBusy):
+            self._warn("member_failed", place, error)
+            message = f"{_INCOMPLETE}: {place.record.full_name}"
+            raise unavailable(message, error.retry_after_s or _RETRY_AFTER_S) from error
+        raise error
+
+    def _warn(self, event: str, place: Place, error: Exception) -> None:
         _log.warning(
-            "member_skipped",
+            event,
             repository=self._record.full_name,
             member=place.record.full_name,
             error=str(error),
@@ -217,13 +228,6 @@ def _is_unknown(error: Exception) -> bool:
 
 def _is_trouble(error: Exception) -> bool:
     return not isinstance(error, RegistryError) or error.status >= _TROUBLE_FROM
-
-
-def _tell(error: Exception) -> NoReturn:
-    """Raise what the caller is told of a member's trouble: 503, but for what is said of it elsewhere already."""
-    if isinstance(error, UpstreamError) and not isinstance(error, UpstreamBusy):
-        raise unavailable(_INCOMPLETE, error.retry_after_s or _RETRY_AFTER_S) from error
-    raise error
 
 
 def _staleness(pages: Sequence[TagPage | ReferrersPage[None]], *, is_whole: bool) -> tuple[str | None, int | None]:

@@ -1,7 +1,8 @@
 """When an upstream's address is in trouble it is left alone for a while, and everybody is told so at once.
 
 Rules. Troubles are what a retry may help against (`UpstreamFailed`, `UpstreamSlow`); any answer, a refusal too, ends
-their row. Cancellation says nothing of the upstream.
+their row. Cancellation says nothing of the upstream. What only people can mend (`CredentialsRejected`,
+`UpstreamRefused`) is noted for them, and ends a row as any answer does.
 
 | state     | asking                      | goes over to                                                          |
 |-----------|-----------------------------|-----------------------------------------------------------------------|
@@ -17,7 +18,7 @@ from math import ceil
 from typing import Final
 
 from gateway.upstream.answers import AddressStatus, BreakerState
-from gateway.upstream.errors import CredentialsRejected, UpstreamError, UpstreamFailed, UpstreamSlow
+from gateway.upstream.errors import CredentialsRejected, UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamSlow
 
 TROUBLES: Final = 5
 WITHIN_S: Final = 30.0
@@ -61,7 +62,8 @@ class Breaker:
         probes = self._admit()
         try:
             yield
-        except CredentialsRejected:
+        except (CredentialsRejected, UpstreamRefused) as error:
+            self._note(error)
             self._answered()
             raise
         except (UpstreamFailed, UpstreamSlow) as error:
@@ -94,9 +96,13 @@ class Breaker:
         self._troubles_at.clear()
         self._opened_at = None
 
+    def _note(self, error: UpstreamError) -> None:
+        """For whoever looks at the upstream: what is wrong with it, or with what we have of it."""
+        self._last, self._last_at = str(error), self._wall_clock()
+
     def _in_vain(self, error: UpstreamError) -> None:
         now = self._clock()
-        self._last, self._last_at = str(error), self._wall_clock()
+        self._note(error)
         self._troubles += 1
         self._troubles_at.append(now)
         row = len(self._troubles_at) == TROUBLES and now - self._troubles_at[0] <= WITHIN_S

@@ -18,7 +18,7 @@ from gateway.edge.call import Call
 from gateway.edge.pulls import Kind, Pulled
 from gateway.edge.streams import ChunkSource, blob_response
 from gateway.oci import paths
-from gateway.oci.errors import Code, RegistryError, blob_unknown, unsupported
+from gateway.oci.errors import Code, RegistryError, blob_unknown
 from gateway.oci.names import parse_digest
 from gateway.repositories.contract import ArrivingBlob, Repository, WritableRepository
 from gateway.repositories.routing import VIRTUAL, Place, destination
@@ -27,6 +27,7 @@ from gateway.v2.answers import content_headers, empty
 from gateway.v2.lane import Lesson
 from gateway.v2.plans import KnownBlob, Plan, wishes_of
 from gateway.v2.services import V2
+from gateway.v2.writing import writable
 from storage import BlobReader, Digest, FoundBlob, OpenFile, Span, Transaction
 
 _OpenSpan = Callable[[Span], AbstractAsyncContextManager[BlobReader]]
@@ -64,10 +65,7 @@ async def get(v2: V2, call: Call, target: paths.Blob, request: Request) -> Respo
 async def delete(v2: V2, call: Call, target: paths.Blob, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """Take this image's right to the blob away; others keep theirs (rows DL-05, DL-06)."""
     digest = parse_digest(target.digest_text)
-    repository = v2.open_repository(call.repository, call.caller)
-    if not isinstance(repository, WritableRepository):
-        raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
-    await repository.delete_blob(call.image, digest)
+    await writable(v2, call).delete_blob(call.image, digest)
     return empty(202)
 
 

@@ -14,17 +14,18 @@ from gateway.edge.pulls import Kind, Pulled
 from gateway.edge.streams import BodyTooLarge, discard, read_whole
 from gateway.oci import paths
 from gateway.oci.conditions import accepts, if_match, if_none_match
-from gateway.oci.errors import Code, RegistryError, digest_invalid, manifest_unknown, too_large, unsupported
+from gateway.oci.errors import Code, RegistryError, digest_invalid, manifest_unknown, too_large
 from gateway.oci.manifest import Manifest, parse
 from gateway.oci.names import Tag, parse_digest, parse_reference
 from gateway.oci.strict_json import LARGE_BYTES
 from gateway.policy.immutability import Move, admit_delete, admit_move
-from gateway.repositories.contract import AdmitTag, FoundManifest, Push, WritableRepository
+from gateway.repositories.contract import AdmitTag, FoundManifest, Push
 from gateway.v2.answers import content_headers, created, empty, entity, staleness
 from gateway.v2.lane import Lesson
 from gateway.v2.large import LARGE_BYTES as LARGE_MANIFEST_BYTES
 from gateway.v2.plans import KnownManifest, wishes_of
 from gateway.v2.services import V2
+from gateway.v2.writing import writable
 from storage import Digest, Document, TagRecord
 
 # Tags of one PUT: the specification asks for at least 10 (row MP-21); each costs two statements in one transaction.
@@ -76,7 +77,7 @@ def _lesson(call: Call, target: paths.Manifest, found: FoundManifest, known: Kno
 
 async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:
     """Store a manifest under its digest and point tags at it, in one act (rows MP-01 to MP-25)."""
-    repository = _writable(v2, call)
+    repository = writable(v2, call)
     reference = parse_reference(target.reference_text, writing=True)
     extra = _tags_asked(request)
     async with v2.large.room(request.content_length):
@@ -97,7 +98,7 @@ async def put(v2: V2, call: Call, target: paths.Manifest, request: Request) -> R
 
 async def delete(v2: V2, call: Call, target: paths.Manifest, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """By tag: that tag alone. By digest: the manifest and all its tags at once (rows DL-01 to DL-03)."""
-    repository = _writable(v2, call)
+    repository = writable(v2, call)
     reference = parse_reference(target.reference_text, writing=False)
     rules = call.repository.immutable_tags
 
@@ -109,13 +110,6 @@ async def delete(v2: V2, call: Call, target: paths.Manifest, request: Request) -
     else:
         await repository.delete_manifest(call.image, reference, admit=admit)
     return empty(202)
-
-
-def _writable(v2: V2, call: Call) -> WritableRepository:
-    repository = v2.open_repository(call.repository, call.caller)
-    if not isinstance(repository, WritableRepository):
-        raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
-    return repository
 
 
 def _tags_asked(request: Request) -> tuple[str, ...]:

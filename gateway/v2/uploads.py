@@ -34,14 +34,13 @@ from gateway.oci.errors import (
     digest_invalid,
     size_invalid,
     too_large,
-    unsupported,
 )
 from gateway.oci.names import parse_digest, parse_name
 from gateway.oci.ranges import parse_content_range
-from gateway.repositories.contract import WritableRepository
 from gateway.repositories.routing import VIRTUAL, Place, sources
 from gateway.v2.answers import created, empty, session_headers
 from gateway.v2.services import V2
+from gateway.v2.writing import writable
 from storage import CANONICAL, HEX_LENGTHS, Busy, Digest, Upload, UploadRecord
 
 _ALGORITHM: Final = re.compile(r"[a-z0-9]{1,20}")
@@ -49,7 +48,7 @@ _ALGORITHM: Final = re.compile(r"[a-z0-9]{1,20}")
 
 async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """Open a session; or mount a blob; or take the whole blob in this one request (rows UP-01, UP-05, MT)."""
-    _writable(v2, call)
+    writable(v2, call)
     if "mount" in request.args:
         mounted = parse_digest(request.args["mount"])
         if await _mount(v2, call, mounted, request.args.get("from", "")):
@@ -66,7 +65,7 @@ async def begin(v2: V2, call: Call, target: paths.Uploads, request: Request) -> 
 
 async def append(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
     """Take the next bytes, streamed or as a chunk with Content-Range (rows UP-06 to UP-12)."""
-    _writable(v2, call)
+    writable(v2, call)
     async with v2.content.resume(await _session(v2, call, target)) as upload:
         await _receive(v2, upload, request, call)
         await v2.content.save(upload)
@@ -75,7 +74,7 @@ async def append(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
 
 async def finish(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:
     """Take the last bytes, if any, and store the blob (rows UP-04, UP-14 to UP-17, UP-21)."""
-    _writable(v2, call)
+    writable(v2, call)
     record = await _session(v2, call, target)
     digest = _digest_asked(request)
     async with v2.content.resume(record) as upload:
@@ -96,7 +95,7 @@ async def status(v2: V2, call: Call, target: paths.Upload, request: Request) -> 
 
 async def cancel(v2: V2, call: Call, target: paths.Upload, request: Request) -> Response:  # noqa: ARG001  # one shape for all handlers
     """End the session and free its bytes (row UP-20)."""
-    _writable(v2, call)
+    writable(v2, call)
     async with v2.content.resume(await _session(v2, call, target)) as upload:
         await v2.content.cancel(upload)
     return empty(204)
@@ -207,7 +206,7 @@ async def _mount(v2: V2, call: Call, digest: Digest, source_text: str) -> bool:
     scopes), everybody else gets the same session as for a blob that does not exist (security.md 3.1).
     """
     if not source_text:
-        return await _writable(v2, call).share_blob(call.image, digest) is not None
+        return await writable(v2, call).share_blob(call.image, digest) is not None
     try:
         source_name = parse_name(source_text)
     except RegistryError:
@@ -256,10 +255,3 @@ def _account(call: Call) -> int:
     if call.account_id is None:  # anonymous callers never hold push; kept so that a session always has an owner
         raise RegistryError(Code.DENIED, "anonymous uploads are not offered: log in")
     return call.account_id
-
-
-def _writable(v2: V2, call: Call) -> WritableRepository:
-    repository = v2.open_repository(call.repository, call.caller)
-    if not isinstance(repository, WritableRepository):
-        raise unsupported(f"repository {call.repository.full_name} is read-only", ("GET", "HEAD"))
-    return repository

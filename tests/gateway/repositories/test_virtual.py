@@ -345,6 +345,7 @@ async def test_a_digest_needs_no_order(house: House, settings: str) -> None:
     assert isinstance(await view.find_blob("app", Digest.of(LAYER)), FoundBlob)
     error = await refused(Code.UNAVAILABLE, view.find_blob("app", Digest.of(b"absent")))
     assert (error.status, error.headers["Retry-After"]) == (503, "7")
+    assert str(error).endswith(f"cannot answer: {house.proxy.full_name}")
 
 
 @pytest.mark.parametrize("settings", ["{}", SKIP])

@@ -6,6 +6,7 @@ import trio
 from gateway.upstream.answers import BreakerState
 from gateway.upstream.breaker import REST_S, TROUBLES, WITHIN_S, Breaker
 from gateway.upstream.errors import (
+    CredentialsRejected,
     UpstreamBusy,
     UpstreamDenied,
     UpstreamError,
@@ -142,6 +143,16 @@ async def test_a_cancelled_probe_says_nothing_and_lets_the_next_one_probe(breake
             await trio.sleep_forever()
     assert state(breaker) is BreakerState.HALF_OPEN
     assert is_asked(breaker)
+
+
+@pytest.mark.parametrize("error", [CredentialsRejected("no such user"), UpstreamRefused("a private address")])
+def test_what_people_have_to_mend_is_told_and_opens_nothing(breaker: Breaker, time: Time, error: UpstreamError) -> None:
+    """However often it is met: the upstream did answer, or was not even asked."""
+    for _ in range(TROUBLES + 1):
+        fail(breaker, error)
+    status = breaker.status()
+    assert (status.state, status.troubles) == (BreakerState.CLOSED, 0)
+    assert (status.last_trouble, status.last_trouble_at) == (str(error), time.now + 1_000_000)
 
 
 def test_the_status_tells_people_what_is_wrong(breaker: Breaker, time: Time) -> None:

@@ -227,7 +227,7 @@ async def test_a_repository_that_only_reads_refuses_every_write(registry: Regist
 
 @pytest.mark.parametrize("kind", ["proxy", "virtual"])
 async def test_a12_whatever_writes_is_refused_where_nothing_can_be_written(registry: Registry, kind: str) -> None:
-    """Every method that is not for reading is 405 with Allow on a proxy and on a view without a member for pushes."""
+    """Every other method than reading is 405 on a proxy and on a view without a member for pushes, and says who does."""
     settings = json.dumps({UPSTREAM: {"urls": ["https://registry.example"]}}) if kind == "proxy" else "{}"
     database = registry.services.database
     await database.transaction(samples.repository, "common/else", repository_type=kind, settings=settings)
@@ -239,3 +239,4 @@ async def test_a12_whatever_writes_is_refused_where_nothing_can_be_written(regis
         query = f"?digest={DIGEST}" if target.__name__ == "Upload" else ""
         answer = await registry.ask(method, f"{path}{query}", IMAGE, {"Content-Type": OCI_MANIFEST})
         assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD"), (target, method)
+        assert f"common/else is {'a proxy' if kind == 'proxy' else kind}: push " in answer.body.decode()
