@@ -27,6 +27,8 @@ from storage.metadata import repositories
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 VARIABLE: Final = "SLUICE_UPSTREAM_PASSWORD"
+_NO_FILE: Final = Path()
+"""What an empty value becomes."""
 
 
 class FurnishingWishes(TypedDict):
@@ -104,6 +106,7 @@ class _Member(click.ParamType[Member | None]):
 
 _SECONDS: Final = click.IntRange(0, upstreams.MAX_TTL_S)
 _DAYS: Final = click.IntRange(1, 36500)
+_DAYS_OR_NONE: Final = click.IntRange(0, 36500)
 _PATIENCE: Final = click.FloatRange(0.1, 600)
 _PATTERN: Final = _OrNothing("PATTERN", upstreams.image_pattern)
 _ADDRESS: Final = _OrNothing("HOST[:PORT]", upstreams.address)
@@ -129,7 +132,7 @@ _OPTIONS: Final = (
     click.option(
         "--ca",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="File with the authorities (PEM) of the upstream's certificate.",
+        help="File with the authorities (PEM) of the upstream's certificate, besides the system's; '': none.",
     ),
     click.option(
         "--private-network",
@@ -148,8 +151,14 @@ _OPTIONS: Final = (
     ),
     click.option("--connect-timeout", type=_PATIENCE, help="Seconds in which a connection must be made; default 5."),
     click.option("--idle-timeout", type=_PATIENCE, help="Seconds without a byte until it is given up; default 30."),
-    click.option("--max-bytes", type=click.IntRange(1), metavar="BYTES", help="How large the cache may grow."),
-    click.option("--max-age-days", type=_DAYS, help="What came before goes from the cache,"),
+    click.option(
+        "--max-bytes", type=click.IntRange(0), metavar="BYTES", help="How large the cache may grow; 0: no bound."
+    ),
+    click.option(
+        "--max-age-days",
+        type=_DAYS_OR_NONE,
+        help="What came before goes from the cache (0: nothing for its age),",
+    ),
     click.option("--pulled-in-days", type=_DAYS, help="but not what was pulled in the last so many days."),
     click.option("--username", metavar="NAME", help=f"Log in there; the password comes from {VARIABLE} or a prompt,"),
     click.option("--password-stdin", is_flag=True, help="or from standard input."),
@@ -252,7 +261,7 @@ def _changes(given: FurnishingWishes) -> Mapping[str, Any]:
         "connect_s": given["connect_timeout"],
         "idle_s": given["idle_timeout"],
         "max_bytes": given["max_bytes"],
-        "ca_pem": None if given["ca"] is None else _authorities(given["ca"]),
+        "ca_pem": _authorities(given["ca"]) if given["ca"] not in {None, _NO_FILE} else None,
         "keep_by_age": _kept(given),
         "include": _named(given["include"]) if given["include"] else None,
         "exclude": _named(given["exclude"]) if given["exclude"] else None,
@@ -261,7 +270,13 @@ def _changes(given: FurnishingWishes) -> Mapping[str, Any]:
         "token_hosts": _named(given["login_host"]) if given["login_host"] else None,
         "ttl_rules": tuple(each for each in given["ttl_rule"] if each) if given["ttl_rule"] else None,
     }
-    return {name: value for name, value in changes.items() if value is not None}
+    named = {name: value for name, value in changes.items() if value is not None}
+    ends = {
+        "max_bytes": given["max_bytes"] == 0,
+        "keep_by_age": given["max_age_days"] == 0,
+        "ca_pem": given["ca"] == _NO_FILE,
+    }
+    return named | {name: None for name, is_ended in ends.items() if is_ended}
 
 
 def _named(names: Sequence[str]) -> tuple[str, ...]:
@@ -278,7 +293,7 @@ def _authorities(file: Path) -> str:
 
 
 def _kept(given: FurnishingWishes) -> KeepByAge | None:
-    if given["max_age_days"] is not None:
+    if given["max_age_days"]:
         return KeepByAge(given["max_age_days"], given["pulled_in_days"])
     if given["pulled_in_days"] is not None:
         raise click.UsageError("--pulled-in-days goes with --max-age-days")

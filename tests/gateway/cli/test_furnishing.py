@@ -61,6 +61,13 @@ def test_an_empty_value_takes_everything_away() -> None:
     assert (furnishing.addresses, furnishing.credentials) == ({AddressKind.NAMESPACE: ()}, ())
 
 
+def test_bounds_and_authorities_are_taken_away() -> None:
+    """What is one value has no empty one among numbers: 0 is no bound, and an empty name is no file."""
+    furnishing = _furnishing("--max-bytes", "0", "--max-age-days", "0", "--ca", "")
+
+    assert furnishing.upstream == {"max_bytes": None, "keep_by_age": None, "ca_pem": None}
+
+
 def test_a_password_comes_from_standard_input() -> None:
     """Its first line, alone."""
     furnishing = _furnishing("--username", "ci", "--password-stdin", stdin="hush\nmore\n")
@@ -84,6 +91,7 @@ def test_members_have_patterns_and_a_default() -> None:
         (["--ttl-rule", "x=-1"], "use 0 to"),
         (["--username", "a:b", "--password-stdin"], "cannot be sent"),
         (["--username", "a", "--no-credentials"], "contradict"),
+        (["--max-age-days", "0", "--pulled-in-days", "1"], "goes with --max-age-days"),
         (["--member", "a/b", "--push-to", "a/c"], "is no --member"),
         (["--member", "a/b=X"], "use characters of image names"),
     ],
