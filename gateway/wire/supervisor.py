@@ -207,7 +207,9 @@ class _Supervisor:
 
     def _ended(self, slot: _Slot, code: int) -> None:
         lived_s = time.monotonic() - slot.started_at
-        _log.warning("worker_ended", worker=slot.number, pid=slot.pid, status=code, lived_s=round(lived_s, 1))
+        is_wanted = self._kill_at is not None and (code == 0 or code in _TOLD_TO_STOP)
+        say = _log.info if is_wanted else _log.warning
+        say("worker_ended", worker=slot.number, pid=slot.pid, status=code, lived_s=round(lived_s, 1))
         slot.pid = None
         if self._kill_at is not None:
             if code not in _TOLD_TO_STOP:

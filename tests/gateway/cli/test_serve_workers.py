@@ -60,7 +60,9 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None
     assert printed.count("Sluice listens on") == 1
     assert "Traceback" not in printed
     events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert [event["status"] for event in events if event["event"] == "worker_ended"][:2] == [-signal.SIGKILL] * 2
+    ended = [event for event in events if event["event"] == "worker_ended"]
+    assert [event["status"] for event in ended][:2] == [-signal.SIGKILL] * 2
+    assert [event["level"] for event in ended] == ["warning"] * 2 + ["info"] * 2  # a stop that was asked for is none
 
 
 def test_there_is_a_worker_per_core(tmp_path: Path) -> None:
