@@ -121,6 +121,8 @@ def _require_fitting(record: RepositoryRecord, wanted: Furnishing) -> None:
     kind = record.repository_type
     if kind == VIRTUAL and (wanted.upstream is not None or wanted.credentials is not None):
         raise WrongSetting("remote_url", "is for proxies; a virtual repository has members")
+    if kind == PROXY and wanted.ends_upstream:
+        raise WrongSetting("remote_url", "is what a proxy is for: name another one, or delete the repository")
     if kind != VIRTUAL and wanted.members is not None:
         raise WrongSetting("members", "is for virtual repositories")
     if kind != VIRTUAL and wanted.on_member_failure is not None:

@@ -22,7 +22,13 @@ import anyio  # noqa: E402  # after the name that it wants
 import asks  # noqa: E402
 from asks.errors import BadHttpResponse, RequestTimeout  # noqa: E402
 
-from gateway.upstream.errors import UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamSlow  # noqa: E402
+from gateway.upstream.errors import (  # noqa: E402
+    NAME_ITS_AUTHORITY,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamSlow,
+)
 from storage.transfer import Origin, Resolve, try_each  # noqa: E402
 
 CONNECTIONS: Final = 16
@@ -105,7 +111,8 @@ class ControlClient:
         except (RequestTimeout, trio.TooSlowError) as error:
             raise UpstreamSlow(f"no connection to {origin} within {self._connect_s:g} s") from error
         except ssl.SSLCertVerificationError as error:
-            raise UpstreamFailed(f"the certificate of {origin} is not accepted: {error.verify_message}") from error
+            message = f"the certificate of {origin} is not accepted: {error.verify_message}; {NAME_ITS_AUTHORITY}"
+            raise UpstreamFailed(message) from error
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, anyio.ClosedResourceError) as error:
             raise UpstreamFailed(f"the connection to {origin} failed: {error.__cause__ or error}") from error
         except BadHttpResponse as error:

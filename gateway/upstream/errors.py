@@ -4,6 +4,8 @@ An upstream that cannot be asked is never "not found": only `UpstreamUnknown` is
 Messages name the upstream and the thing, never a credential, a token or the query of a signed address.
 """
 
+from typing import Final
+
 
 class UpstreamError(Exception):
     """Root of the family. `retry_after_s`: when it may go better, if the upstream said so; else None."""
@@ -48,3 +50,7 @@ class UpstreamRefused(UpstreamError):
 
     A retry does not help until its operator, or the repository's settings, change.
     """
+
+
+NAME_ITS_AUTHORITY: Final = "if it is right, name its authority in the repository's settings (ca)"
+"""What can be done about a certificate that nobody we know has signed."""

@@ -16,6 +16,7 @@ import trio
 from gateway.upstream.client import Answer, ControlClient, Unreadable
 from gateway.upstream.dialling import Dialler, Lookup, origin_and_target, system_lookup, tls_context
 from gateway.upstream.errors import (
+    NAME_ITS_AUTHORITY,
     UpstreamDenied,
     UpstreamError,
     UpstreamFailed,
@@ -27,7 +28,7 @@ from gateway.upstream.naming import Place
 from gateway.upstream.settings import UpstreamSettings
 from gateway.upstream.tokens import DOCUMENT_BYTES, Credential, Key, Logins, Tokens
 from storage import Pool
-from storage.transfer import Client, ConnectFailed, Origin, Response, Stalled, TooLarge, TransferError
+from storage.transfer import Client, ConnectFailed, Origin, Response, Stalled, TooLarge, TransferError, Untrusted
 
 __all__ = ["Address", "Answer", "Credential", "UpstreamHttp"]
 
@@ -309,4 +310,6 @@ def _mapped(error: TransferError, origin: Origin) -> UpstreamError:
         return UpstreamSlow(str(error))
     if isinstance(error, TooLarge):
         return UpstreamRefused(f"the document of {origin} is too large: {error}")
+    if isinstance(error, Untrusted):
+        return UpstreamFailed(f"{error}; {NAME_ITS_AUTHORITY}")
     return UpstreamFailed(str(error))

@@ -130,6 +130,15 @@ async def test_an_upstream_that_comes_back_has_no_old_credentials(database: Data
     assert await _sealed(database, record) == []
 
 
+async def test_a_proxy_keeps_an_upstream(database: Database) -> None:
+    """Without one it could only fail; a hosted repository can do without."""
+    record = await _make(database, "images", "proxy")
+    given = await _furnish(database, record, Furnishing(upstream={"urls": (URL,)}))
+
+    with pytest.raises(WrongSetting, match="name another one"):
+        await _furnish(database, given, Furnishing(ends_upstream=True))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "asked"),
     [

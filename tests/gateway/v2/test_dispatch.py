@@ -227,7 +227,7 @@ async def test_a_repository_that_only_reads_refuses_every_write(registry: Regist
 
 @pytest.mark.parametrize("kind", ["proxy", "virtual"])
 async def test_a12_whatever_writes_is_refused_where_nothing_can_be_written(registry: Registry, kind: str) -> None:
-    """Every other method than reading is 405 on a proxy and on a view without a member for pushes, and says who does."""
+    """Whatever does not read is 405 on a proxy and on a view without a member for pushes, and says where it goes."""
     settings = json.dumps({UPSTREAM: {"urls": ["https://registry.example"]}}) if kind == "proxy" else "{}"
     database = registry.services.database
     await database.transaction(samples.repository, "common/else", repository_type=kind, settings=settings)
