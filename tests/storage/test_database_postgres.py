@@ -27,7 +27,7 @@ from tests.storage.lease_rows import insert, names
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-HEALED_S = 10.0
+HEALED_S = 5.0
 """Within which everything works again once the server does."""
 
 
@@ -110,7 +110,7 @@ async def under_load(url: str) -> AsyncIterator[Load]:
 async def healed(load: Load) -> float:
     """How long it took until every kind of call worked again."""
     began = time.monotonic()
-    with trio.fail_after(3 * HEALED_S):
+    with trio.fail_after(30):
         await load.all_work(began)
     return time.monotonic() - began
 
