@@ -93,7 +93,8 @@ class _Form:
             given[at] = values[name]
         for at, name, place in self.listed:
             given[at] = values[name][place]
-        rows: list[Row] = tx.connection.dbapi_connection.execute(self.text, given).fetchall()  # type: ignore[union-attr]
+        driver: Any = tx.connection.dbapi_connection  # which an open connection has
+        rows: list[Row] = driver.execute(self.text, given).fetchall()
         return [self._processed(row) for row in rows] if self.processors else rows
 
     def _processed(self, row: Row) -> Row:
