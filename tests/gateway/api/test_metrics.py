@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from gateway.app import build
-from storage import BudgetRecord
+from storage import BudgetRecord, Transaction
 from storage.metadata import upstreams
 from tests.gateway.api.installation import AUDITOR, Installation
 from tests.gateway.api.proxied import make_proxy, pull
@@ -130,10 +130,9 @@ async def test_who_fetches_nothing_counts_no_arrivals(installation: Installation
 async def test_the_numbers_are_bounded(installation: Installation) -> None:
     """C17: ten thousand users at a registry do not make an endless answer."""
 
-    def fill(tx: object) -> None:
+    def fill(tx: Transaction) -> None:
         for number in range(1200):
-            record = BudgetRecord(f"https://quay.io/user-{number}", 1, 1, 1, 1, None)
-            upstreams.put_budget(tx, record)  # type: ignore[arg-type]
+            upstreams.put_budget(tx, BudgetRecord(f"https://quay.io/user-{number}", 1, 1, 1, 1, None))
 
     await installation.services.database.transaction(fill)
     reply = await installation.call("GET", "/metrics")
